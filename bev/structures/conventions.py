@@ -179,7 +179,7 @@ def convert_detr_branch(weight: Tensor) -> Tensor:
     """Last linear layer of a DETR3D-type regression branch, legacy code <-> present code (its own inverse).
 
     Args:
-        weight: (10, C) weight or (10,) bias. Rows 2 and 3 (log sizes) swap; rows 6 and 7 (sin, cos) swap signs and places.
+        weight: (10, C) weight or (10,) bias. Rows 2, 3 (log sizes) swap; rows 6, 7 (sin, cos) swap and change sign.
     """
     converted = weight.clone()
     converted[[2, 3]] = weight[[3, 2]]
