@@ -1,0 +1,6 @@
+"""Image and bird's-eye-view encoders."""
+
+from bev.models.backbones.bev_encoder import BEVEncoder
+from bev.models.backbones.unshuffle_net import UnshuffleNet
+
+__all__ = ["BEVEncoder", "UnshuffleNet"]

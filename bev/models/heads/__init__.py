@@ -1,0 +1,5 @@
+"""Detection heads."""
+
+from bev.models.heads.center_head import CenterHead
+
+__all__ = ["CenterHead"]
