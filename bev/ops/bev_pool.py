@@ -8,11 +8,15 @@ over the output rows, that of the depth a product sampled at the (pixel, cell) p
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# torch announces its CSR tensors as beta once a process; the tests hold the one operation used here to the plain form.
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
 class PoolPlan(NamedTuple):
@@ -84,14 +88,17 @@ def _(depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, off
 @torch.library.custom_op("bev::bev_pool_backward", mutates_args=())
 def _bev_pool_backward(grad: Tensor, depth: Tensor, features: Tensor, cell_of_point: Tensor) -> tuple[Tensor, Tensor]:
     rows, bins = depth.shape
-    # One more, empty row: what points outside the grid receive.
-    table = torch.cat([grad, grad.new_zeros(1, grad.shape[1])])
+    # An empty row is what points outside the grid receive; the sampled product below refuses a pattern with more
+    # entries than its matrix has, so that a tiny grid is padded to at least D rows.
+    table = torch.cat([grad, grad.new_zeros(max(1, bins - len(grad)), grad.shape[1])])
     starts = torch.arange(rows + 1, device=grad.device) * bins
     cells = cell_of_point.reshape(-1)
     grad_features = F.embedding_bag(
         cells, table, starts, mode="sum", per_sample_weights=depth.reshape(-1), include_last_offset=True
     )
-    pattern = torch.sparse_csr_tensor(starts, cells, depth.new_zeros(len(cells)), (rows, len(table)))
+    pattern = torch.sparse_csr_tensor(
+        starts, cells, depth.new_zeros(len(cells)), (rows, len(table)), check_invariants=False
+    )
     sampled = torch.sparse.sampled_addmm(pattern, features.contiguous(), table.t(), beta=0.0)
     return sampled.values().reshape(rows, bins).clone(), grad_features
 

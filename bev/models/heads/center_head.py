@@ -54,6 +54,7 @@ class CenterHead(nn.Module):
         min_overlap, min_radius: size of the heatmap's Gaussians.
         loss_weights: of ``heatmap`` and ``bbox``.
         code_weights: 10 factors of the L1 terms.
+        max_candidates: peaks a task that enter the suppression.
         max_boxes: kept a frame (nuScenes allows 500).
         score_threshold: boxes below are dropped.
         nms_radius_m: centre distance of the suppression by class name; classes not named are not suppressed.
@@ -74,6 +75,7 @@ class CenterHead(nn.Module):
         min_radius: int = 2,
         loss_weights: Mapping[str, float] | None = None,
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
+        max_candidates: int = 500,
         max_boxes: int = 300,
         score_threshold: float = 0.02,
         nms_radius_m: Mapping[str, float] | None = None,
@@ -81,7 +83,8 @@ class CenterHead(nn.Module):
         super().__init__()
         if sorted(name for task in tasks for name in task) != sorted(CLASSES):
             raise ValueError(f"tasks must hold every class once, got {tasks}")
-        self.coder, self.max_boxes, self.score_threshold = coder, max_boxes, score_threshold
+        self.coder, self.score_threshold = coder, score_threshold
+        self.max_candidates, self.max_boxes = max_candidates, max_boxes
         self.min_overlap, self.min_radius = min_overlap, min_radius
         self.loss_weights = {"heatmap": 1.0, "bbox": 0.25, **(loss_weights or {})}
         self.task_labels = [[CLASSES.index(name) for name in task] for task in tasks]
@@ -156,7 +159,7 @@ class CenterHead(nn.Module):
     def _decode_task(self, output: Mapping[str, Tensor], labels: Sequence[int]) -> list[Boxes3D]:
         heat = output["heatmap"].float().sigmoid()
         heat = torch.where(F.max_pool2d(heat, 3, 1, 1) == heat, heat, 0.0).flatten(1)
-        score, index = heat.topk(min(self.max_boxes, heat.shape[1]))
+        score, index = heat.topk(min(self.max_candidates, heat.shape[1]))
         cells_per_map = self.coder.grid.shape[1] * self.coder.grid.shape[2]
         label = torch.tensor(labels, device=index.device)[index // cells_per_map]
         cell = index % cells_per_map

@@ -45,4 +45,5 @@ def draw_heatmap(cell_xy: Tensor, radius: Tensor, label: Tensor, shape: tuple[in
     # Separable: exp(-(dx^2 + dy^2) / 2s^2) as an outer product; the window is a square of half side r.
     along_x = torch.exp(-dx.square() / (2 * variance)) * (dx.abs() <= radius[:, None])
     along_y = torch.exp(-dy.square() / (2 * variance)) * (dy.abs() <= radius[:, None])
-    return heatmap.index_reduce_(0, label, along_y[:, :, None] * along_x[:, None], "amax")
+    bumps = along_y[:, :, None] * along_x[:, None]
+    return heatmap.scatter_reduce(0, label[:, None, None].expand_as(bumps), bumps, "amax")
