@@ -1,0 +1,181 @@
+"""What the command-line doors call."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+from bev.engine import distributed
+from bev.engine.guard import NonFiniteError
+from bev.engine.hooks import ProgressHook
+from bev.engine.runner import Runner
+from bev.registry import ConfigError
+from bev.structures import Batch, Boxes3D
+
+
+def prepare(
+    cfg: Config,
+    work_dir: str | None = None,
+    resume: bool | str = False,
+    amp: bool = False,
+    seed: int | None = None,
+    launcher: str = "none",
+) -> Config:
+    """Put the command line's choices into a configuration (in place).
+
+    Args:
+        cfg: as read.
+        work_dir: default ``work_dirs/<name of the configuration file>``.
+        resume: True for the work folder's last checkpoint, or a path.
+        amp: train in bfloat16, if the configuration does not choose a mixed precision itself.
+        seed: of the run.
+        launcher: none or pytorch (torchrun).
+    """
+    name = Path(cfg.filename).stem if cfg.filename else "run"
+    cfg.work_dir = work_dir or cfg.get("work_dir") or f"work_dirs/{name}"
+    cfg.launcher = launcher
+    if resume:
+        cfg.resume = resume
+    if seed is not None:
+        cfg.seed = seed
+    if amp:
+        if "optim_wrapper" not in cfg:
+            raise ConfigError("config key 'optim_wrapper' is missing: --amp has nothing to change")
+        if cfg.optim_wrapper.get("type", "OptimWrapper") == "OptimWrapper":
+            cfg.optim_wrapper.type = "AmpOptimWrapper"
+    return cfg
+
+
+def train(cfg: Config) -> int:
+    """Train; returns the process's exit status: 0, or 128 + the signal that ended the run early.
+
+    Raises:
+        ConfigError, CheckpointError: the run cannot start.
+        NonFiniteError: stopped by the guard, after saving the last good state.
+    """
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper"):
+        if cfg.get(key) is None:
+            raise ConfigError(f"config key '{key}' is missing: training needs it")
+    runner = Runner(cfg)
+    with _signals(runner), _closing(runner):
+        try:
+            runner.train()
+        except NonFiniteError as error:
+            path = runner.save_state(f"last_good_{runner.train_loop.steps_done}.pth")
+            raise NonFiniteError(f"{error}\nstopped before the update; the last good state is {path}") from None
+    done, total = runner.train_loop.steps_done, runner.train_loop.max_iters
+    if runner.stop_signal is not None and done < total:
+        if runner.rank == 0:
+            name = signal.Signals(runner.stop_signal).name
+            print(
+                f"stopped by {name} after step {done} of {total}; continue with: python tools/train.py"
+                f" {cfg.filename} --work-dir {cfg.work_dir} --resume",
+                flush=True,
+            )
+        return 128 + runner.stop_signal
+    return 0
+
+
+class _ResultHook(Hook):
+    """Hands every predicted batch to a function, before it is scored."""
+
+    def __init__(self, on_result: Callable[[Batch, list[Boxes3D]], None]) -> None:
+        self._on_result = on_result
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._on_result(data_batch, outputs)
+
+
+def test(
+    cfg: Config,
+    checkpoint: str,
+    out: str | None = None,
+    on_result: Callable[[Batch, list[Boxes3D]], None] | None = None,
+) -> dict[str, Any]:
+    """Predict the test frames with a checkpoint (its moving average where it has one) and score them.
+
+    Args:
+        cfg: configuration with ``test_dataloader`` and ``test_evaluator``.
+        checkpoint: file; every weight must fit.
+        out: where the results go: becomes the argument ``out`` of the first metric of ``test_evaluator``.
+        on_result: called with every batch and its predictions, e.g. to draw them.
+
+    Returns:
+        Metrics by name.
+
+    Raises:
+        ConfigError, CheckpointError: the run cannot start.
+    """
+    for key in ("test_dataloader", "test_evaluator"):
+        if cfg.get(key) is None:
+            raise ConfigError(f"config key '{key}' is missing: testing needs it")
+    cfg = cfg.copy()
+    # Nothing of training is built.
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg.pop(key, None)
+    for key in ("val_dataloader", "val_cfg", "val_evaluator", "load_from", "resume"):
+        cfg.pop(key, None)
+    cfg.test_cfg = cfg.get("test_cfg") or {}
+    cfg.default_hooks = {**(cfg.get("default_hooks") or {}), "checkpoint": None, "scalars": None, "param_scheduler": None}
+    if out is not None:
+        evaluator = cfg.test_evaluator
+        (evaluator if isinstance(evaluator, Mapping) else evaluator[0])["out"] = out
+    runner = Runner(cfg)
+    if on_result is not None:
+        runner.register_hook(_ResultHook(on_result))
+    runner.load_checkpoint(checkpoint, strict=True)
+    with _closing(runner):
+        metrics: dict[str, Any] = runner.test()
+    return metrics
+
+
+@contextmanager
+def _signals(runner: Runner) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run after the current step, saved; a second one ends it at once."""
+
+    def on_signal(number: int, frame: Any) -> None:
+        if runner.stop_signal is not None:
+            signal.signal(number, previous[number])
+            raise KeyboardInterrupt
+        runner.stop_signal = number
+        print(f"\n{signal.Signals(number).name}: finishing the step and saving", file=sys.stderr, flush=True)
+
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in previous:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _closing(runner: Runner) -> Iterator[None]:
+    """Leave terminal and process group in order, whatever happens."""
+    try:
+        yield
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.close()
+
+
+def main(run: Callable[[], int]) -> int:
+    """Run a command; an error that is the user's to mend is one message without a traceback."""
+    from bev.io.checkpoint import CheckpointError
+
+    try:
+        return run()
+    except (ConfigError, CheckpointError, NonFiniteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        distributed.cleanup()

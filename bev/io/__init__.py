@@ -1,0 +1,1 @@
+"""Files: checkpoints, pictures, point clouds."""
