@@ -1,0 +1,5 @@
+"""Image backbones."""
+
+from bev.models.backbones.resnet import ResNet
+
+__all__ = ["ResNet"]
