@@ -1,1 +1,27 @@
-"""Detectors and their parts."""
+"""Detectors and their parts; importing this registers them all."""
+
+from bev.models import (
+    assigners,
+    attention,
+    backbones,
+    coders,
+    detectors,
+    heads,
+    losses,
+    necks,
+    preprocess,
+    view,
+)
+
+__all__ = [
+    "assigners",
+    "attention",
+    "backbones",
+    "coders",
+    "detectors",
+    "heads",
+    "losses",
+    "necks",
+    "preprocess",
+    "view",
+]

@@ -1,1 +1,1 @@
-"""Operators: a plain reference, a fast path, autograd and an export form each."""
+"""Operators: one file each, with a plain reference form, a fast form and a gradient."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bev.models.layers import ModulatedDeformConv2d
+from bev.models.deform_conv import ModulatedDeformConv2d
 from bev.ops.deform_conv import deform_conv2d
 
 

@@ -24,7 +24,7 @@ from tests.parity.golden import Golden, assert_gradients, load_weights
 from tests.paths import golden_cases
 
 CASES = pytest.mark.parametrize("path", golden_cases("detr3d_decoder"), ids=lambda p: p.stem)
-METRES, FEATURES, GRADIENTS = {"atol": 2e-3, "rtol": 1e-5}, {"atol": 1e-3, "rtol": 1e-4}, {"atol": 1e-3, "rtol": 1e-3}
+METRES, FEATURES, GRADIENTS = {"atol": 2e-3, "rtol": 1e-5}, {"atol": 1e-3, "rtol": 1e-4}, {"atol": 5e-4, "rtol": 1e-4}
 
 
 def _cross_attention(config: dict, num_cameras: int) -> CameraCrossAttention:
@@ -143,10 +143,10 @@ def test_losses_and_all_gradients(loaded: tuple[Golden, Detr3DHead, CameraRig]) 
     losses = head.train().loss(head(features, rig), boxes, head.count_targets(boxes))
     expected = golden.group("out.loss")
     total = sum(losses.values())
-    torch.testing.assert_close(total, expected.pop("total").squeeze(), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(total, expected.pop("total").squeeze(), atol=1e-4, rtol=1e-4)
     assert set(losses) == set(expected)
     for name, value in losses.items():
-        torch.testing.assert_close(value, expected[name].squeeze(), atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(value, expected[name].squeeze(), atol=1e-4, rtol=1e-4)
     total.backward()
     gradients = golden.group("grad")
     for level, feature in enumerate(features):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from bev.models.layers import ModulatedDeformConv2d
+from bev.models.deform_conv import ModulatedDeformConv2d
 from bev.registry import MODELS
 
 Style = Literal["pytorch", "caffe"]

@@ -1,5 +1,6 @@
 """Whole detectors: the three doors forward, loss and predict over injected parts."""
 
 from bev.models.detectors.base import Detector
+from bev.models.detectors.lift_splat import BEVDet
 
-__all__ = ["Detector"]
+__all__ = ["BEVDet", "Detector"]

@@ -1,4 +1,4 @@
-"""Losses."""
+"""Losses as plain functions and modules."""
 
 from bev.models.losses.focal import FocalLoss
 from bev.models.losses.l1 import L1Loss, SmoothL1Loss

@@ -1,5 +1,6 @@
-"""Necks: from a backbone's maps to the levels that heads read."""
+"""Feature pyramids."""
 
 from bev.models.necks.fpn import FPN
+from bev.models.necks.top_down import TopDownNeck
 
-__all__ = ["FPN"]
+__all__ = ["FPN", "TopDownNeck"]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bev.models.conv_module import ConvModule
 from bev.registry import MODELS
 
 ExtraLevels = Literal["max_pool", "on_input", "on_lateral", "on_output"]
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2)
-    nn.init.xavier_uniform_(conv.weight)
-    nn.init.zeros_(conv.bias)
-    return nn.Sequential(OrderedDict(conv=conv))  # named as in the published weights: lateral_convs.0.conv.weight
+def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvModule:
+    module = ConvModule(in_channels, out_channels, kernel_size, stride, norm=False, activation=False)
+    nn.init.xavier_uniform_(module.conv.weight)
+    return module
 
 
 @MODELS.register_module()
