@@ -29,7 +29,9 @@ def test_gradcheck() -> None:
 
 def test_masks_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="9 positions needs"):
-        deform_conv2d(torch.zeros(1, 2, 4, 4), torch.zeros(1, 18, 4, 4), torch.zeros(1, 8, 4, 4), torch.zeros(2, 2, 3, 3))
+        deform_conv2d(
+            torch.zeros(1, 2, 4, 4), torch.zeros(1, 18, 4, 4), torch.zeros(1, 8, 4, 4), torch.zeros(2, 2, 3, 3)
+        )
 
 
 def test_autocast_and_export() -> None:

@@ -73,9 +73,7 @@ def _rig(golden: Golden) -> CameraRig:
 def _ground_truth(golden: Golden) -> list[Boxes3D]:
     gt = golden.group("in.gt")
     count = len({key.split(".")[0] for key in gt})
-    return [
-        boxes_from_array(gt[f"{b}.boxes_gravity"], gt[f"{b}.labels"], "mmdet3d_v0", "center") for b in range(count)
-    ]
+    return [boxes_from_array(gt[f"{b}.boxes_gravity"], gt[f"{b}.labels"], "mmdet3d_v0", "center") for b in range(count)]
 
 
 @pytest.fixture
@@ -171,6 +169,8 @@ def test_decoding(loaded: tuple[Golden, Detr3DHead, CameraRig]) -> None:
 def _assert_arrays(array: Tensor, expected: Tensor) -> None:
     """(M, 9) boxes; sizes are exponentials of the code, yaw is compared on the circle."""
     turn = array[:, 6] - expected[:, 6]
-    torch.testing.assert_close(torch.stack([turn.cos(), turn.sin()]), torch.tensor([[1.0], [0.0]]).expand(2, len(turn)), **METRES)
+    torch.testing.assert_close(
+        torch.stack([turn.cos(), turn.sin()]), torch.tensor([[1.0], [0.0]]).expand(2, len(turn)), **METRES
+    )
     others = [0, 1, 2, 3, 4, 5, 7, 8]
     torch.testing.assert_close(array[:, others], expected[:, others], atol=2e-3, rtol=1e-3)

@@ -34,6 +34,7 @@ def _resnet(config: dict) -> ResNet:
         norm_frozen=not config["norm_cfg"]["requires_grad"],
         dcn_stages=config.get("stage_with_dcn", [False] * 4) if "dcn" in config else [False] * 4,
         deform_groups=groups,
+        num_stages=config["num_stages"],
         base_channels=config["base_channels"],
         stage_blocks=config["blocks"],
     )

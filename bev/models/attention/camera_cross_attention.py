@@ -86,9 +86,7 @@ class CameraCrossAttention(nn.Module):
         visible = in_image(pixels_px, depth_m, rig.image_size_px)
         # Sigmoid and the sum over points in float32: the samples are weighed in the precision of the geometry.
         weights = weights.float().sigmoid().sum(3, keepdim=True)
-        read = camera_sampling(
-            features, pixels_px.unsqueeze(3), visible.unsqueeze(3), weights, rig.image_size_px
-        )
+        read = camera_sampling(features, pixels_px.unsqueeze(3), visible.unsqueeze(3), weights, rig.image_size_px)
         with torch.autocast(query.device.type, enabled=False):  # a bf16 reference is off by up to 40 cm
             position = self.position_encoder(inverse_sigmoid(reference))
         return query + self.dropout(self.output_proj(read)) + position

@@ -93,6 +93,7 @@ class ResNet(nn.Module):
         norm_frozen: batch norms' weights are not trained.
         dcn_stages: for each stage whether its 3x3 convolutions are deformable (DCNv2).
         deform_groups: of those.
+        num_stages: stages that are built.
         base_channels: width of the stem and of the first stage.
         stage_blocks: number of blocks a stage where it is not that of ``depth``.
 
@@ -110,11 +111,12 @@ class ResNet(nn.Module):
         norm_frozen: bool = False,
         dcn_stages: Sequence[bool] = (False, False, False, False),
         deform_groups: int = 1,
+        num_stages: int = 4,
         base_channels: int = 64,
         stage_blocks: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        _check(depth, style, out_indices, frozen_stages, dcn_stages)
+        _check(depth, style, out_indices, frozen_stages, dcn_stages, num_stages)
         block, blocks = _ARCHITECTURES[depth]
         self.out_indices, self.frozen_stages, self.norm_eval = tuple(out_indices), frozen_stages, norm_eval
         self.conv1 = nn.Conv2d(3, base_channels, 7, 2, 3, bias=False)
@@ -122,7 +124,7 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         channels, self.out_channels = base_channels, []
-        for stage, count in enumerate(stage_blocks or blocks):
+        for stage, count in enumerate((stage_blocks or blocks)[:num_stages]):
             groups = deform_groups if dcn_stages[stage] else 0
             width, layers = base_channels * 2**stage, []
             for index in range(count):
@@ -170,12 +172,23 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def _check(depth: int, style: str, out_indices: Sequence[int], frozen_stages: int, dcn_stages: Sequence[bool]) -> None:
+def _check(
+    depth: int,
+    style: str,
+    out_indices: Sequence[int],
+    frozen_stages: int,
+    dcn_stages: Sequence[bool],
+    num_stages: int,
+) -> None:
     if depth not in _ARCHITECTURES:
         raise ValueError(f"ResNet depth {depth} is not one of {sorted(_ARCHITECTURES)}")
     if style not in ("pytorch", "caffe"):
         raise ValueError(f"ResNet style {style!r} is neither 'pytorch' nor 'caffe'")
-    if not out_indices or not set(out_indices) <= {0, 1, 2, 3} or list(out_indices) != sorted(set(out_indices)):
-        raise ValueError(f"ResNet out_indices {tuple(out_indices)} must be rising stages of 0 to 3")
-    if not -1 <= frozen_stages <= 4 or len(dcn_stages) != 4:
-        raise ValueError(f"ResNet has 4 stages, got frozen_stages={frozen_stages}, dcn_stages={tuple(dcn_stages)}")
+    rising = bool(out_indices) and list(out_indices) == sorted(set(out_indices))
+    if not rising or not set(out_indices) <= set(range(num_stages)):
+        raise ValueError(f"ResNet out_indices {tuple(out_indices)} must be rising stages of 0 to {num_stages - 1}")
+    if not 1 <= num_stages <= 4 or not -1 <= frozen_stages <= num_stages or len(dcn_stages) < num_stages:
+        raise ValueError(
+            f"ResNet has up to 4 stages, got num_stages={num_stages}, frozen_stages={frozen_stages}, "
+            f"dcn_stages={tuple(dcn_stages)}"
+        )

@@ -62,6 +62,4 @@ class SmoothL1Loss(L1Loss):
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
         """The loss of every element, before weights and reduction."""
         difference = (prediction - target).abs()
-        return torch.where(
-            difference < self.beta, 0.5 * difference.square() / self.beta, difference - 0.5 * self.beta
-        )
+        return torch.where(difference < self.beta, 0.5 * difference.square() / self.beta, difference - 0.5 * self.beta)

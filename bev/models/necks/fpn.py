@@ -50,9 +50,7 @@ class FPN(nn.Module):
         super().__init__()
         last = len(in_channels) - 1 if end_level == -1 else end_level
         if not 0 <= start_level <= last < len(in_channels) or num_outs < last - start_level + 1:
-            raise ValueError(
-                f"FPN cannot make {num_outs} levels of maps {start_level} to {last} of {len(in_channels)}"
-            )
+            raise ValueError(f"FPN cannot make {num_outs} levels of maps {start_level} to {last} of {len(in_channels)}")
         if last + 1 < len(in_channels) and num_outs != last - start_level + 1:
             raise ValueError("FPN makes no extra levels where end_level drops maps of the backbone")
         self.start_level, self.end_level, self.num_outs = start_level, last, num_outs
