@@ -1,5 +1,7 @@
 """Boxes as regression codes and back."""
 
+from bev.models.coders.box_refinement import MetricRange, SigmoidRefinement, inverse_sigmoid
 from bev.models.coders.center_coder import CenterCoder
+from bev.models.coders.nms_free import NMSFreeCoder
 
-__all__ = ["CenterCoder"]
+__all__ = ["CenterCoder", "MetricRange", "NMSFreeCoder", "SigmoidRefinement", "inverse_sigmoid"]

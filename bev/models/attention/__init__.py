@@ -1,0 +1,6 @@
+"""Attention among queries and from queries to cameras."""
+
+from bev.models.attention.camera_cross_attention import CameraCrossAttention
+from bev.models.attention.decoder_layer import DetrDecoderLayer, FeedForward, SelfAttention
+
+__all__ = ["CameraCrossAttention", "DetrDecoderLayer", "FeedForward", "SelfAttention"]
