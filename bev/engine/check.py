@@ -14,8 +14,7 @@ from bev.registry import DATASETS, HOOKS, METRICS, MODELS, check_keys
 
 SECTIONS: dict[str, Registry] = {
     **{"model": MODELS, "param_scheduler": PARAM_SCHEDULERS, "default_hooks": HOOKS, "custom_hooks": HOOKS},
-    **{f"{stage}_evaluator": METRICS for stage in ("val", "test")},
-    **{f"{stage}_cfg": LOOPS for stage in ("train", "val", "test")},
+    **{"val_evaluator": METRICS, "test_evaluator": METRICS},
 }
 
 
@@ -29,6 +28,8 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for section, registry in SECTIONS.items():
         _check(cfg.get(section), registry, section)
     for stage in ("train", "val", "test"):
+        if isinstance(loop := cfg.get(f"{stage}_cfg"), Mapping):
+            _check({"type": f"{stage.capitalize()}Loop", **loop}, LOOPS, f"{stage}_cfg")
         path = f"{stage}_dataloader"
         if isinstance(loader := cfg.get(path), Mapping):
             check_keys(loader, LOADER_KEYS, path)

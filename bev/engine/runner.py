@@ -15,6 +15,7 @@ order of events, schedules, the evaluator's interface, logger and message hub. R
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import platform
 import sys
@@ -46,6 +47,8 @@ from bev.engine.schedule import build_optim_wrapper
 from bev.io.checkpoint import save_checkpoint
 from bev.models.detectors import Detector
 from bev.registry import HOOKS, METRICS, MODELS, ConfigError, build_node, check_keys
+
+_serial = itertools.count()
 
 
 class Runner(_Runner):
@@ -109,7 +112,10 @@ class Runner(_Runner):
         """Threads and processes. One thread a process where torchrun starts several and nothing else is asked."""
         torch.backends.cudnn.benchmark = bool(env_cfg.get("cudnn_benchmark", False))
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
-        self._timestamp = distributed.broadcast(time.strftime("%Y%m%d_%H%M%S"))
+        # mmengine names global objects (logger, message hub) by the second: two runs in one must not share them.
+        serial = next(_serial)
+        stamp = time.strftime("%Y%m%d_%H%M%S") + (f"_{serial}" if serial else "")
+        self._timestamp = distributed.broadcast(stamp)
         if self._world_size > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
             torch.set_num_threads(1)
 
