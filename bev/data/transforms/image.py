@@ -43,10 +43,12 @@ class ImageTransform:
         flip: probability of a horizontal flip of each image alone.
         rotate_deg: rotation, counter-clockwise as seen.
         pad_value: 0..255 of pixels that no original pixel falls on.
-        method: ``"area"`` averages exactly the covered pixels (cv2 INTER_AREA; linear where it enlarges);
-            ``"pyramid"`` halves by averaging while it can, then interpolates: three times as fast, nearly the same;
-            ``"linear"`` is cv2 INTER_LINEAR as mmdet3d and BEVFormer use it, with its aliasing; ``"pil_bicubic"`` and
-            ``"pil_bilinear"`` are Pillow's, as BEVDet and LSS. Published weights want their own.
+        method: ``"pyramid"`` halves by averaging while it can, then interpolates: as free of aliasing as ``"area"`` and
+            three to five times as fast (real 1600x900 to 704x396, against Pillow's bilinear: root mean square .97 grey
+            levels; ``"area"`` .92, ``"linear"`` 1.88, and to 352x198 1.8, 1.8, 5.0). ``"area"`` averages exactly the
+            covered pixels (cv2 INTER_AREA; linear where it enlarges); ``"linear"`` is cv2 INTER_LINEAR as mmdet3d and
+            BEVFormer use it, with its aliasing; ``"pil_bicubic"`` and ``"pil_bilinear"`` are Pillow's, as BEVDet and
+            LSS. Published weights want their own.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class ImageTransform:
         flip: float = 0.0,
         rotate_deg: Range = 0.0,
         pad_value: int = 0,
-        method: Method = "area",
+        method: Method = "pyramid",
     ) -> None:
         self.size = (int(size[0]), int(size[1]))
         if min(self.size) < 1 or method not in _RESIZERS or not 0 <= flip <= 1 or not 0 <= pad_value <= 255:
