@@ -19,7 +19,7 @@ import numpy as np
 
 from bev.io.errors import FileError
 
-_PLAIN_DTYPE = re.compile(r"[<>|=]?([?bBhHiIlLqQefdgFDG]|[biufcSUM]\d{1,9}|O\d?)")
+_PLAIN_DTYPE = re.compile(r"[<>|=]?([?bBhHiIlLqQefdgFDG]|[biufcSU]\d{1,9}|O\d?)")
 # Stands for the class ``numpy.ndarray`` in a pickle; not callable, so that nothing can be allocated with it.
 _NDARRAY = object()
 
@@ -66,7 +66,7 @@ class _RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, np.dtype):
-            self.stack[-1] = _dtype_with_state(target, state)
+            _set_byte_order(target, state)
         elif isinstance(target, np.ndarray):
             target.__setstate__(_array_state(state))
         else:
@@ -78,15 +78,17 @@ class _RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
 def _dtype(code: Any, align: bool = False, copy: bool = False) -> np.dtype[Any]:
     if not isinstance(code, str) or not _PLAIN_DTYPE.fullmatch(code):
         raise FileError(f"refused: data type {code!r} is not a plain one")
-    return np.dtype(code)
+    # A copy, because its state is set in place: the pickle's memory may refer to it.
+    return np.dtype(code, False, True)  # type: ignore[call-overload,no-any-return]
 
 
-def _dtype_with_state(dtype: np.dtype[Any], state: Any) -> np.dtype[Any]:
-    """Only the byte order: fields and flags could make bytes pass for pointers."""
+def _set_byte_order(dtype: np.dtype[Any], state: Any) -> None:
+    """Take only the byte order from the state: fields and flags could make bytes pass for pointers."""
     if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
         raise FileError("refused: a data type with fields")
-    order = state[1]
-    return dtype.newbyteorder(order) if order in ("<", ">") else dtype
+    order = state[1] if state[1] in ("<", ">", "|") else "="
+    size, alignment = (dtype.itemsize, dtype.alignment) if dtype.kind in "SU" else (-1, -1)
+    dtype.__setstate__((3, order, None, None, None, size, alignment, dtype.flags))  # type: ignore[attr-defined]
 
 
 def _array_state(state: Any) -> tuple[Any, ...]:
@@ -126,6 +128,11 @@ def _encode(text: Any, codec: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How protocol 2 writes empty bytes."""
+    return b""
+
+
 def _empty(kind: type) -> Callable[..., Any]:
     """Constructor from at most one list."""
 
@@ -142,6 +149,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): _from_buffer,
     ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "set"): _empty(set),
     ("builtins", "frozenset"): _empty(frozenset),
     ("__builtin__", "set"): _empty(set),

@@ -51,7 +51,9 @@ def scores_with(convention: BoxConvention) -> Scores:
         boxes = boxes_in_global(index, i)
         seen = boxes.num_lidar_pts + boxes.num_radar_pts > 0
         kept = boxes[seen & in_class_range(boxes, index.global_from_ego[i], CLASS_RANGE_M)]
-        truth.add_boxes(frame.token, [_eval_box(d) for d in detections(frame.token, kept)])
+        # A submission has no unknown velocity; the truth has, and it is not scored.
+        records = zip(detections(frame.token, kept), kept.velocity_mps.tolist())
+        truth.add_boxes(frame.token, [_eval_box(d, tuple(velocity)) for d, velocity in records])
         rows = submission.results[frame.token]
         predicted.add_boxes(frame.token, _inside(rows, index.global_from_ego[i]))
     return _score(truth, predicted)
@@ -65,16 +67,16 @@ def _inside(rows: list[Any], global_from_ego: Any) -> list[DetectionBox]:
         one = torch.ones(len(rows), dtype=torch.float64)
         boxes = Boxes3D(centers, torch.ones_like(centers), one, centers[:, :2], label, one, "global")
     keep = in_class_range(boxes, global_from_ego, CLASS_RANGE_M).tolist()
-    return [_eval_box(d) for d, inside in zip(rows, keep) if inside]
+    return [_eval_box(d, d.velocity) for d, inside in zip(rows, keep) if inside]
 
 
-def _eval_box(d: Any) -> DetectionBox:
+def _eval_box(d: Any, velocity: tuple[float, float]) -> DetectionBox:
     return DetectionBox(
         d.sample_token,
         d.translation,
         d.size,
         d.rotation,
-        d.velocity,
+        velocity,
         detection_name=d.detection_name,
         detection_score=float(d.detection_score),
         attribute_name=d.attribute_name,
