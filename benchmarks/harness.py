@@ -51,9 +51,8 @@ def compare(
 def report(name: str, threads: int, cases: list[dict[str, Any]]) -> None:
     """A table for people, then one line of JSON for programs."""
     for row in cases:
-        print(
-            f"{row['case']:38s} {row['ours_ms']:9.2f} ms  {row['baseline']:28s} {row['baseline_ms']:9.2f} ms  x{row['ratio']}"
-        )
+        ours, theirs = f"{row['ours_ms']:9.2f} ms", f"{row['baseline_ms']:9.2f} ms"
+        print(f"{row['case']:38s} {ours}  {row['baseline']:28s} {theirs}  x{row['ratio']}")
     device = platform.processor() or platform.machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     print(json.dumps({"name": name, "device": device, "threads": threads, "versions": versions, "cases": cases}))

@@ -15,7 +15,8 @@ from mmengine.hooks import Hook
 from bev.engine import distributed
 from bev.engine.guard import NonFiniteError
 from bev.engine.hooks import ProgressHook
-from bev.engine.runner import Runner
+from bev.engine.runner import Runner, last_checkpoint
+from bev.io.checkpoint import CheckpointError
 from bev.registry import ConfigError
 from bev.structures import Batch, Boxes3D
 
@@ -103,7 +104,7 @@ def test(
 
     Args:
         cfg: configuration with ``test_dataloader`` and ``test_evaluator``.
-        checkpoint: file; every weight must fit.
+        checkpoint: file, or a work folder for its last one; every weight must fit.
         out: where the results go: becomes the argument ``out`` of the first metric of ``test_evaluator``.
         on_result: called with every batch and its predictions, e.g. to draw them.
 
@@ -130,10 +131,20 @@ def test(
     runner = Runner(cfg)
     if on_result is not None:
         runner.register_hook(_ResultHook(on_result))
-    runner.load_checkpoint(checkpoint, strict=True)
+    runner.load_checkpoint(_checkpoint_file(checkpoint), strict=True)
     with _closing(runner):
         metrics: dict[str, Any] = runner.test()
     return metrics
+
+
+def _checkpoint_file(path: str | Path) -> Path:
+    """The file itself, or the last checkpoint of a work folder."""
+    if not Path(path).is_dir():
+        return Path(path)
+    last = last_checkpoint(path)
+    if last is None:
+        raise CheckpointError(f"{path} holds no checkpoint: it has no file 'last_checkpoint'")
+    return last
 
 
 @contextmanager
@@ -170,8 +181,6 @@ def _closing(runner: Runner) -> Iterator[None]:
 
 def main(run: Callable[[], int]) -> int:
     """Run a command; an error that is the user's to mend is one message without a traceback."""
-    from bev.io.checkpoint import CheckpointError
-
     try:
         return run()
     except (ConfigError, CheckpointError, NonFiniteError) as error:
