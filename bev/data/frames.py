@@ -86,7 +86,12 @@ class FrameDataset(Dataset[Sample]):
         self.index, self.root, self.cameras = index, Path(root), tuple(cameras)
         self.frames = _thin(np.asarray(frames, np.int64), max_samples)
         self.frame, self.image, self.transforms = frame, image, tuple(transforms)
-        self.load_points, self.history, self.on_error, self.use_valid_flag = load_points, history, on_error, use_valid_flag
+        self.load_points, self.history, self.on_error, self.use_valid_flag = (
+            load_points,
+            history,
+            on_error,
+            use_valid_flag,
+        )
         self.metainfo = {"classes": CLASSES, "frame": frame, "cameras": self.cameras}
         self._channels = self._find_channels()
         self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache == "memory" else None
@@ -111,7 +116,9 @@ class FrameDataset(Dataset[Sample]):
         """Tokens of the frames that were ``skipped`` or had a file ``blanked`` so far, in every process."""
         marks = self._marks.numpy()
         named = {"skipped": _SKIPPED, "blanked": _BLANKED}
-        return {k: [self.index.token[int(self.frames[i])] for i in np.flatnonzero(marks == v)] for k, v in named.items()}
+        return {
+            k: [self.index.token[int(self.frames[i])] for i in np.flatnonzero(marks == v)] for k, v in named.items()
+        }
 
     def __getitem__(self, item: int | Draw) -> Sample:
         """The sample of a position or of a draw.
@@ -177,7 +184,9 @@ class FrameDataset(Dataset[Sample]):
             valid=readable,
         )
 
-    def _rig(self, frame: int, global_from_ref: np.ndarray, homographies: Tensor, size_px: tuple[int, int]) -> CameraRig:
+    def _rig(
+        self, frame: int, global_from_ref: np.ndarray, homographies: Tensor, size_px: tuple[int, int]
+    ) -> CameraRig:
         calibration = self.index.camera_calibration[frame, self._channels]
         global_from_ego = self.index.global_from_ego_of_camera[frame, self._channels]
         global_from_camera = global_from_ego @ self.index.ego_from_camera[calibration]

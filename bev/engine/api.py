@@ -124,7 +124,12 @@ def test(
     for key in ("val_dataloader", "val_cfg", "val_evaluator", "load_from", "resume"):
         cfg.pop(key, None)
     cfg.test_cfg = cfg.get("test_cfg") or {}
-    cfg.default_hooks = {**(cfg.get("default_hooks") or {}), "checkpoint": None, "scalars": None, "param_scheduler": None}
+    cfg.default_hooks = {
+        **(cfg.get("default_hooks") or {}),
+        "checkpoint": None,
+        "scalars": None,
+        "param_scheduler": None,
+    }
     if out is not None:
         evaluator = cfg.test_evaluator
         (evaluator if isinstance(evaluator, Mapping) else evaluator[0])["out"] = out

@@ -46,7 +46,9 @@ class OptimWrapper(_OptimWrapper):
         super().__init__(optimizer, accumulative_counts)
         self.clip = dict(clip_grad or {})
         if unknown := set(self.clip) - {"max_norm", "norm_type"}:
-            raise ConfigError(f"config key 'optim_wrapper.clip_grad.{unknown.pop()}' is unknown; valid: max_norm, norm_type")
+            raise ConfigError(
+                f"config key 'optim_wrapper.clip_grad.{unknown.pop()}' is unknown; valid: max_norm, norm_type"
+            )
         self.guard = NonFiniteGuard() if check_finite else None
         self.grad_norm: Tensor | None = None
         self._micro_batches = 1

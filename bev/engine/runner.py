@@ -147,7 +147,9 @@ class Runner(_Runner):
         return self.model.module
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        return build_optim_wrapper(optim_wrapper, self.detector) if isinstance(optim_wrapper, Mapping) else optim_wrapper
+        return (
+            build_optim_wrapper(optim_wrapper, self.detector) if isinstance(optim_wrapper, Mapping) else optim_wrapper
+        )
 
     def build_param_scheduler(self, scheduler: Any) -> list[Any]:
         """Schedules in the order given; a schedule that takes ``total_steps`` is told the length of the run."""

@@ -74,7 +74,9 @@ def build_optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:
     return build(wrapper, OPTIM_WRAPPERS, "optim_wrapper", optimizer=optimizer)
 
 
-def parameter_groups(model: nn.Module, optimizer: Mapping[str, Any], paramwise: Mapping[str, Any]) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, optimizer: Mapping[str, Any], paramwise: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Trainable parameters grouped by learning rate and weight decay.
 
     mmengine's constructor makes a group of every parameter, which defeats the multi-tensor update; here parameters of
@@ -107,14 +109,18 @@ def parameter_groups(model: nn.Module, optimizer: Mapping[str, Any], paramwise: 
     return [_group(parameters, lr, decay, optimizer) for (lr, decay), parameters in groups.items()]
 
 
-def _multipliers(name: str, is_norm: bool, custom: Mapping[str, Any], paramwise: Mapping[str, Any]) -> tuple[float, float]:
+def _multipliers(
+    name: str, is_norm: bool, custom: Mapping[str, Any], paramwise: Mapping[str, Any]
+) -> tuple[float, float]:
     matches = sorted((key for key in custom if key in name), key=lambda key: (-len(key), key))
     if matches:
         chosen = custom[matches[0]]
         return chosen.get("lr_mult", 1.0), chosen.get("decay_mult", 1.0)
     is_bias = name.rpartition(".")[2] == "bias"
     lr = paramwise.get("bias_lr_mult", 1.0) if is_bias and not is_norm else 1.0
-    decay = paramwise.get("norm_decay_mult", 1.0) if is_norm else paramwise.get("bias_decay_mult", 1.0) if is_bias else 1.0
+    decay = (
+        paramwise.get("norm_decay_mult", 1.0) if is_norm else paramwise.get("bias_decay_mult", 1.0) if is_bias else 1.0
+    )
     return lr, decay
 
 

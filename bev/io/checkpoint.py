@@ -113,7 +113,9 @@ def compare(model: nn.Module, weights: Mapping[str, Tensor]) -> LoadReport:
     own = model.state_dict()
     shared = [key for key in own if key in weights]
     misshapen = [
-        (key, tuple(weights[key].shape), tuple(own[key].shape)) for key in shared if weights[key].shape != own[key].shape
+        (key, tuple(weights[key].shape), tuple(own[key].shape))
+        for key in shared
+        if weights[key].shape != own[key].shape
     ]
     bad = {key for key, _, _ in misshapen}
     return LoadReport(
@@ -142,7 +144,9 @@ def load_weights(
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
     report = compare(model, weights)
     if not report.matched or not (partial or report.complete):
-        raise CheckpointError(f"checkpoint {source} is of another model than {type(model).__name__}: {report.summary()}")
+        raise CheckpointError(
+            f"checkpoint {source} is of another model than {type(model).__name__}: {report.summary()}"
+        )
     model.load_state_dict({key: weights[key] for key in report.matched}, strict=False)
     return report
 

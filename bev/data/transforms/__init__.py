@@ -7,4 +7,12 @@ from bev.data.transforms.photometric import PhotoMetricDistortion
 from bev.data.transforms.range_filter import RangeFilter
 from bev.data.transforms.rotate import RotateReference
 
-__all__ = ["ImageDraw", "ImageTransform", "PhotoMetricDistortion", "RangeFilter", "RigMirror", "RotateReference", "SampleTransform"]
+__all__ = [
+    "ImageDraw",
+    "ImageTransform",
+    "PhotoMetricDistortion",
+    "RangeFilter",
+    "RigMirror",
+    "RotateReference",
+    "SampleTransform",
+]

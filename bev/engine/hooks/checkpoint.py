@@ -58,7 +58,9 @@ class CheckpointHook(Hook):
         self._last_save = time.monotonic()
         if runner.rank == 0 and self.max_keep_ckpts > 0:
             numbered = sorted(Path(runner.work_dir).glob("step_*.pth"), key=_step_of)
-            for old in [p for p in numbered if _step_of(p) <= self._saved_step and p != path][: -self.max_keep_ckpts + 1 or None]:
+            for old in [p for p in numbered if _step_of(p) <= self._saved_step and p != path][
+                : -self.max_keep_ckpts + 1 or None
+            ]:
                 old.unlink()
         return path
 

@@ -44,7 +44,12 @@ class ProgressHook(Hook):
         live = sys.stdout.isatty() if self.live is None else self.live
         if runner.rank != 0 or not live:
             return
-        columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
         self._progress = Progress(*columns, expand=True)
         self._progress.start()
         # The bar moves what is printed above itself, but the logger keeps the stream of before.
@@ -91,7 +96,9 @@ class ProgressHook(Hook):
         means = self._window.means()
         rates = [group["lr"] for group in runner.optim_wrapper.param_groups]
         times = {key: means.pop(key) for key in ("step_s", "data_share", "memory_mib")}
-        self._seconds_a_step = times["step_s"] if self._seconds_a_step is None else 0.5 * (self._seconds_a_step + times["step_s"])
+        self._seconds_a_step = (
+            times["step_s"] if self._seconds_a_step is None else 0.5 * (self._seconds_a_step + times["step_s"])
+        )
         parts = [f"loss {means.pop('loss'):.4f}"] if "loss" in means else []
         if terms and means:
             parts.append("(" + ", ".join(f"{name} {value:.4f}" for name, value in means.items()) + ")")

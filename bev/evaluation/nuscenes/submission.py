@@ -66,7 +66,12 @@ def detections(token: str, boxes: Boxes3D) -> list[Detection]:
         raise ValueError(f"sample {token}: a submission needs boxes in the global frame, got {boxes.frame!r}")
     boxes = boxes[torch.argsort(boxes.score, descending=True, stable=True)[:MAX_BOXES]].to("cpu")
     velocity = torch.nan_to_num(boxes.velocity_mps, nan=0.0)
-    for name, value in (("center", boxes.center_m), ("size", boxes.size_m), ("yaw", boxes.yaw_rad), ("score", boxes.score)):
+    for name, value in (
+        ("center", boxes.center_m),
+        ("size", boxes.size_m),
+        ("yaw", boxes.yaw_rad),
+        ("score", boxes.score),
+    ):
         if not bool(torch.isfinite(value).all()):
             raise ValueError(f"sample {token}: a predicted {name} is not finite")
     columns = zip(
