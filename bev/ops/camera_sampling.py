@@ -164,14 +164,15 @@ def _camera_sampling_bags(
     total = pixels_px.new_zeros(batch * queries, features[0].shape[2])
     for level, feature in enumerate(features):
         cells, table = _cells(xy_px, feature, height, width), _table(feature)
-        if table is None or table.dtype != total.dtype:
+        if table is None:
             rows = _sample_by_camera(feature, where.camera, cells)
             total.index_add_(0, where.bag, rows * weight[:, level, None])
             continue
         index, share = bilinear_corners(cells, *feature.shape[-2:])
-        share = (share * weight[:, level, None]).flatten()
-        rows_read = _flat(feature, where.camera, index)
-        total += F.embedding_bag(rows_read, table, first, mode="sum", per_sample_weights=share)
+        index, share = _flat(feature, where.camera, index), (share * weight[:, level, None]).flatten()
+        if table.dtype != total.dtype:  # a bag wants weights of the table's precision: widen only the rows that are read
+            table, index = table.index_select(0, index).to(total.dtype), torch.arange(len(index), device=index.device)
+        total += F.embedding_bag(index, table, first, mode="sum", per_sample_weights=share)
     return total.unflatten(0, (batch, queries))
 
 
