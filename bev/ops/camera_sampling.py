@@ -170,7 +170,7 @@ def _camera_sampling_bags(
             continue
         index, share = bilinear_corners(cells, *feature.shape[-2:])
         index, share = _flat(feature, where.camera, index), (share * weight[:, level, None]).flatten()
-        if table.dtype != total.dtype:  # a bag wants weights of the table's precision: widen only the rows that are read
+        if table.dtype != total.dtype:  # a bag wants one precision: widen only the rows that are read
             table, index = table.index_select(0, index).to(total.dtype), torch.arange(len(index), device=index.device)
         total += F.embedding_bag(index, table, first, mode="sum", per_sample_weights=share)
     return total.unflatten(0, (batch, queries))

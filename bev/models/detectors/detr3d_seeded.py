@@ -1,4 +1,4 @@
-"""DETR3D with queries seeded from the images, supervised by LiDAR depth: learns in minutes what DETR3D learns in days."""
+"""DETR3D with queries seeded from the images, supervised by LiDAR depth: learns from little data in little time."""
 
 from __future__ import annotations
 

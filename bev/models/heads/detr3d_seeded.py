@@ -58,7 +58,7 @@ class SeededDetr3DHead(Detr3DHead):
         super().__init__(
             transformer, num_queries, embed_dim, num_classes, assigner, coder, loss_cls, loss_bbox, code_weights
         )
-        self.range: MetricRange = transformer.refinement
+        self.range: MetricRange = transformer.refinement  # type: ignore[assignment]
         self.image_head, self.num_seeds, self.denoising = image_head, num_seeds, denoising
         self.label_embedding = nn.Embedding(num_classes, embed_dim)
         self.seed_content = nn.Linear(embed_dim, embed_dim)

@@ -88,7 +88,7 @@ class ImageCenterHead(nn.Module):
         return CenterMaps(heatmap, offset, log_depth.squeeze(2) + _LOG_DEPTH_MEAN, depth.permute(0, 1, 3, 4, 2))
 
     def seeds(self, maps: CenterMaps, rig: CameraRig, count: int) -> Seeds:
-        """The ``count`` highest local maxima over all cameras, lifted with their predicted depth. Not differentiable."""
+        """The ``count`` highest local maxima of all cameras, lifted with their predicted depth. Not differentiable."""
         heat = maps.heatmap.detach().sigmoid()
         score, label = heat.max(2)
         score = torch.where(F.max_pool2d(score, 3, 1, 1) == score, score, 0.0)
