@@ -14,7 +14,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Score a checkpoint on the test frames of a configuration.")
     parser.add_argument("config", help="configuration file")
-    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument("checkpoint", help="checkpoint file, or a work folder for its last one")
     parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission)")
     parser.add_argument("--show-dir", metavar="DIR", help="draw every frame into this folder")
     parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config name>)")

@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from bev.engine import distributed
 from bev.engine.guard import NonFiniteError
 from bev.engine.hooks import ProgressHook
-from bev.engine.run_state import save_state
+from bev.engine.run_state import last_checkpoint, save_state
 from bev.engine.runner import Runner
 from bev.io.checkpoint import CheckpointError
 from bev.registry import ConfigError
@@ -107,7 +107,7 @@ def test(
 
     Args:
         cfg: configuration with ``test_dataloader`` and ``test_evaluator``.
-        checkpoint: file; every weight must fit.
+        checkpoint: file, or a work folder for its last one; every weight must fit.
         out: where the results go: becomes the argument ``out`` of the first metric of ``test_evaluator``.
         on_result: called with every batch and its predictions, e.g. to draw them.
 
@@ -129,10 +129,20 @@ def test(
     runner = Runner(cfg)
     if on_result is not None:
         runner.register_hook(_ResultHook(on_result))
-    runner.load_checkpoint(checkpoint, strict=True)
+    runner.load_checkpoint(_checkpoint_file(checkpoint), strict=True)
     with _closing(runner):
         metrics: dict[str, Any] = runner.test()
     return metrics
+
+
+def _checkpoint_file(path: str | Path) -> Path:
+    """The file itself, or the last checkpoint of a work folder."""
+    if not Path(path).is_dir():
+        return Path(path)
+    last = last_checkpoint(path)
+    if last is None:
+        raise CheckpointError(f"{path} holds no checkpoint: it has no file 'last_checkpoint'")
+    return last
 
 
 @contextmanager

@@ -149,7 +149,8 @@ class Runner(_Runner):
         if self.cfg.get("sync_bn") and device.type == "cuda" and self.distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return DetectorAdapter(
-            model.to(device),  # type: ignore[arg-type]
+            # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
+            model.to(device=device, memory_format=torch.channels_last),  # type: ignore[arg-type, call-overload]
             distributed=self.world_size > 1 and self.cfg.get("train_cfg") is not None,
             find_unused_parameters=bool(self.cfg.get("find_unused_parameters", False)),
         )

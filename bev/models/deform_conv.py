@@ -32,8 +32,8 @@ class ModulatedDeformConv2d(nn.Conv2d):
         self.conv_offset = nn.Conv2d(
             in_channels, deform_groups * 3 * kernel_size**2, kernel_size, stride, padding, dilation
         )
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H', W')."""

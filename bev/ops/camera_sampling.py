@@ -75,7 +75,7 @@ def _camera_sampling_reference(
     grid = pixels_px * pixels_px.new_tensor([2 / width, 2 / height]) - 1
     # Outside every map: nothing there is read, so a NaN coordinate or an unseen NaN feature cannot leak in.
     grid = torch.where(visible.unsqueeze(-1), grid, -3.0)
-    total = 0
+    total = pixels_px.new_zeros(())
     for level, feature in enumerate(features):
         sampled = F.grid_sample(feature.flatten(0, 1).to(grid.dtype), grid.flatten(0, 1), align_corners=False)
         total = total + torch.einsum("bncqp,bqnp->bqc", sampled.unflatten(0, (batch, cameras)), weights[..., level])
@@ -89,7 +89,7 @@ def _camera_sampling_export(
     batch, cameras, queries, points = visible.shape
     height, width = image_size_px
     share = torch.where(visible.unsqueeze(-1), pixels_px / pixels_px.new_tensor([width, height]), -9.0).flatten(0, 1)
-    total = 0
+    total = pixels_px.new_zeros(())
     for level, feature in enumerate(features):
         cells = share * share.new_tensor([feature.shape[-1], feature.shape[-2]]) - 0.5
         sampled = bilinear_gather(feature.flatten(0, 1), cells.flatten(1, 2))
@@ -164,14 +164,15 @@ def _camera_sampling_bags(
     total = pixels_px.new_zeros(batch * queries, features[0].shape[2])
     for level, feature in enumerate(features):
         cells, table = _cells(xy_px, feature, height, width), _table(feature)
-        if table is None or table.dtype != total.dtype:
+        if table is None:
             rows = _sample_by_camera(feature, where.camera, cells)
             total.index_add_(0, where.bag, rows * weight[:, level, None])
             continue
         index, share = bilinear_corners(cells, *feature.shape[-2:])
-        share = (share * weight[:, level, None]).flatten()
-        rows_read = _flat(feature, where.camera, index)
-        total += F.embedding_bag(rows_read, table, first, mode="sum", per_sample_weights=share)
+        index, share = _flat(feature, where.camera, index), (share * weight[:, level, None]).flatten()
+        if table.dtype != total.dtype:  # a bag wants one precision: widen only the rows that are read
+            table, index = table.index_select(0, index).to(total.dtype), torch.arange(len(index), device=index.device)
+        total += F.embedding_bag(index, table, first, mode="sum", per_sample_weights=share)
     return total.unflatten(0, (batch, queries))
 
 

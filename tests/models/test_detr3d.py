@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from mmengine.config import Config
 
+from bev.engine.config import load_config
 from bev.models.assigners import HungarianAssigner3D
 from bev.models.attention import CameraCrossAttention, DetrDecoderLayer
 from bev.models.backbones import ResNet
@@ -180,7 +180,7 @@ def test_export() -> None:
 @pytest.fixture(scope="module")
 def published() -> Detr3D:
     with torch.device("meta"):
-        return MODELS.build(Config.fromfile(PUBLISHED).model)
+        return MODELS.build(load_config(PUBLISHED).model)
 
 
 def test_published_configuration_has_the_published_names_and_shapes(published: Detr3D) -> None:

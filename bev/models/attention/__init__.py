@@ -2,5 +2,6 @@
 
 from bev.models.attention.camera_cross_attention import CameraCrossAttention
 from bev.models.attention.decoder_layer import DetrDecoderLayer, FeedForward, SelfAttention
+from bev.models.attention.ray_cross_attention import RayCrossAttention
 
-__all__ = ["CameraCrossAttention", "DetrDecoderLayer", "FeedForward", "SelfAttention"]
+__all__ = ["CameraCrossAttention", "DetrDecoderLayer", "FeedForward", "RayCrossAttention", "SelfAttention"]

@@ -3,5 +3,13 @@
 from bev.models.coders.box_refinement import MetricRange, SigmoidRefinement, inverse_sigmoid
 from bev.models.coders.center_coder import CenterCoder
 from bev.models.coders.nms_free import NMSFreeCoder
+from bev.models.coders.ray_refinement import RayRefinement
 
-__all__ = ["CenterCoder", "MetricRange", "NMSFreeCoder", "SigmoidRefinement", "inverse_sigmoid"]
+__all__ = [
+    "CenterCoder",
+    "MetricRange",
+    "NMSFreeCoder",
+    "RayRefinement",
+    "SigmoidRefinement",
+    "inverse_sigmoid",
+]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bev.models.detectors.base import Detector, State
+from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.detr3d_head import CODE_SIZE, Detr3DHead
 from bev.registry import MODELS
 from bev.structures import Batch, Boxes3D, CameraRig
@@ -52,23 +52,17 @@ class Detr3D(Detector):
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes``: pairs that matching will make."""
-        return {"boxes": self.pts_bbox_head.count_targets(_ground_truth(batch))}
+        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch))}
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
         outputs = self(batch.images, batch.rig)
-        return self.pts_bbox_head.loss(outputs, _ground_truth(batch), factors["boxes"])
+        return self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""
         return self.pts_bbox_head.decode(self(batch.images, batch.rig))
-
-
-def _ground_truth(batch: Batch) -> list[Boxes3D]:
-    if batch.boxes is None:
-        raise ValueError(f"samples {batch.tokens} have no ground truth to learn from")
-    return batch.boxes
 
 
 def checkpoint_filter(state_dict: Mapping[str, Tensor], legacy_box_code: bool = False) -> dict[str, Tensor]:

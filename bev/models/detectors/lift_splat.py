@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bev.models.detectors.base import Detector, State
+from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.center_head import CenterHead
 from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.models.view.lift_splat import LiftSplat, LiftSplatOutput
@@ -56,7 +56,7 @@ class BEVDet(Detector):
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """Boxes of each task and, with depth supervision, pixels with a depth."""
-        counts = self.pts_bbox_head.target_counts(_ground_truth(batch))
+        counts = self.pts_bbox_head.target_counts(ground_truth(batch))
         if self.depth_loss_weight:
             view = self.img_view_transformer
             counts["depth"] = (view.depth_bins.index(self._depth_targets(batch)) >= 0).sum().float()
@@ -66,7 +66,7 @@ class BEVDet(Detector):
         """Heatmap and box terms of every task and, with depth supervision, ``loss_depth``."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
         output = self(batch.images, batch.rig)
-        losses = self.pts_bbox_head.loss(output["tasks"], _ground_truth(batch), factors)
+        losses = self.pts_bbox_head.loss(output["tasks"], ground_truth(batch), factors)
         if self.depth_loss_weight:
             total = depth_loss(output["depth_logits"], self._depth_targets(batch), self.img_view_transformer.depth_bins)
             losses["loss_depth"] = self.depth_loss_weight * total / factors["depth"].clamp(min=1.0)
@@ -83,9 +83,3 @@ class BEVDet(Detector):
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""
         return self.pts_bbox_head.decode(self(batch.images, batch.rig)["tasks"])
-
-
-def _ground_truth(batch: Batch) -> list[Boxes3D]:
-    if batch.boxes is None:
-        raise ValueError(f"samples {batch.tokens} have no ground truth to learn from")
-    return batch.boxes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bev.models.assigners import HungarianAssigner3D
 from bev.models.coders import NMSFreeCoder
+from bev.models.heads.detr3d_transformer import Detr3DTransformer
 from bev.registry import MODELS
 from bev.structures import Boxes3D, CameraRig
 
@@ -51,7 +52,7 @@ class Detr3DHead(nn.Module):
 
     def __init__(
         self,
-        transformer: nn.Module,
+        transformer: Detr3DTransformer,
         num_queries: int,
         embed_dim: int,
         num_classes: int,
@@ -104,7 +105,7 @@ class Detr3DHead(nn.Module):
         targets = [self.coder.encode(b) for b in boxes]
         labels, avg_factor = [b.label for b in boxes], avg_factor.clamp(min=1)
         logits, code = outputs["cls_logits"], outputs["box_code"]
-        losses = {}
+        losses: dict[str, Tensor] = {}
         for layer in range(len(logits)):
             prefix = "" if layer == len(logits) - 1 else f"d{layer}."
             cls, bbox = self._layer_loss(logits[layer], code[layer], labels, targets, avg_factor)
