@@ -55,8 +55,12 @@ def _check_arguments(node: Mapping[str, Any], registry: Registry, path: str) -> 
     target = find(node["type"], registry, path)
     if isinstance(target, str):  # of another package ("mmdet.X"): that package's own registry checks it
         return
-    parameters = inspect.signature(target).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    extra = ("priority",) if registry is HOOKS else ()
-    check_keys([key for key in node if key != "type"], [*(p.name for p in parameters), *extra], path)
+    # mmengine's schedules hand their arguments on to their bases; elsewhere **kwargs may go anywhere.
+    chain = inspect.getmro(target) if registry is PARAM_SCHEDULERS else (target,)
+    accepted = ["priority"] if registry is HOOKS else []
+    for owner in chain:
+        parameters = inspect.signature(owner).parameters.values()
+        accepted += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            check_keys([key for key in node if key != "type"], accepted, path)
+            return

@@ -11,6 +11,7 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from bev.engine.optim import OptimWrapper
 from bev.engine.registries import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, build, find
 from bev.registry import ConfigError, check_keys
 
@@ -71,7 +72,10 @@ def build_optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:
     if any(optimizer_cfg.get(key) for key in ("foreach", "capturable", "differentiable")):
         defaults = {}
     optimizer = build(optimizer_cfg, OPTIMIZERS, "optim_wrapper.optimizer", params=groups, **defaults)
-    return build(wrapper, OPTIM_WRAPPERS, "optim_wrapper", optimizer=optimizer)
+    built = build(wrapper, OPTIM_WRAPPERS, "optim_wrapper", optimizer=optimizer)
+    if not isinstance(built, OptimWrapper):
+        raise ConfigError(f"config key 'optim_wrapper.type' builds {type(built)}, expected a bev.engine OptimWrapper")
+    return built
 
 
 def parameter_groups(

@@ -89,6 +89,7 @@ BUILD_ERRORS = {
     "optim_wrapper.acumulative_counts=3": "did you mean 'accumulative_counts'",
     "randomness.sed=3": "config key 'randomness.sed' is unknown; did you mean 'seed'",
     "param_scheduler.0.warmupp=1": "config key 'param_scheduler[0].warmupp' is unknown; did you mean 'warmup'",
+    'param_scheduler=[{"type": "MultiStepLR", "milstones": [1]}]': "'param_scheduler[0].milstones' is unknown; did you",
     "val_evaluator=None": "config key 'val_evaluator' is missing",
     "train_dataloader=None": "config key 'train_dataloader' is missing",
     "model=None": "config key 'model' is missing",
@@ -101,6 +102,14 @@ def test_mistakes_show_before_anything_is_built(tmp_path: Path, option: str) -> 
         Runner(prepare(load_config(CONFIG, [option]), str(tmp_path / "run")))
     assert BUILD_ERRORS[option] in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["train_cfg.type=EpochBasedTrainLoop", "train_cfg.type=ValLoop"])
+def test_loops_of_mmengine_are_refused(tmp_path: Path, option: str) -> None:
+    cfg = prepare(load_config(CONFIG, [option, "train_cfg.max_steps=None"]), str(tmp_path))
+    cfg.train_cfg = {"type": cfg.train_cfg.type}
+    with pytest.raises(ConfigError, match="is not a TrainLoop of bev"):
+        Runner(cfg).train()
 
 
 def test_model_must_be_a_detector(tmp_path: Path) -> None:

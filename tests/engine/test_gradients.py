@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from bev.engine import distributed
-from tests.engine.runs import largest_difference, output, run_here, run_many
+from tests.engine.runs import largest_difference, last, output, run_here, run_many, start_many
 from tests.engine.toy import ToyDetector
 
 # Plain SGD: an error of the gradient's scale shows in full (AdamW would hide it).
@@ -72,6 +75,20 @@ def test_two_processes_resume_exactly(tmp_path: Path) -> None:
     a, b = (torch.load(tmp_path / name / "step_6.pth", weights_only=True) for name in "ab")
     assert largest_difference(a, b) == 0
     assert not torch.equal(a["random_states"][0]["torch"], a["random_states"][1]["torch"])  # dropout differs by rank
+
+
+def test_signal_to_one_process_stops_both_at_the_same_step(tmp_path: Path) -> None:
+    options = ("train_cfg.max_steps=100000", "train_cfg.val_interval=0")
+    processes = start_many(tmp_path, 2, *options)
+    deadline = time.monotonic() + 60
+    while "step 50/" not in output(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(processes[1].pid, signal.SIGTERM)
+    for process in processes:
+        process.join(60)
+    # Each says its own signal's status; the one that was not signalled ends as one whose run is saved.
+    assert [process.exitcode for process in processes] == [128 + signal.SIGTERM] * 2, output(tmp_path)
+    assert 50 <= last(tmp_path)["meta"]["step"] < 100000
 
 
 def test_clipping_takes_the_accumulated_gradient(tmp_path: Path) -> None:

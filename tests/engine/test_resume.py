@@ -92,6 +92,16 @@ def test_signals_finish_the_step_and_save(tmp_path: Path, unbroken: Path, number
     assert_same_state(run_here(tmp_path, *HARD, *EVERY_STEP, resume=True), last(unbroken))
 
 
+def test_signal_during_validation(tmp_path: Path, unbroken: Path) -> None:
+    """The validation is left, the average taken out of the weights' place, and both are made up for later."""
+    at = ("val_dataloader.dataset.kill_at=3", f"val_dataloader.dataset.kill_with={int(signal.SIGTERM)}")
+    assert run_elsewhere(tmp_path, *HARD, *at) == 128 + signal.SIGTERM
+    assert last(tmp_path)["meta"]["step"] == 10
+    assert_same_state(run_here(tmp_path, *HARD, *EVERY_STEP, resume=True), last(unbroken))
+    records = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r["mode"] == "val"] == [10, 20]
+
+
 def test_nothing_to_resume_starts_afresh_and_says_so(tmp_path: Path) -> None:
     run_elsewhere(tmp_path, resume=True)
     assert f"nothing to resume in {tmp_path}; starting from step 0" in output(tmp_path)
