@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 from bev.engine import load_config, main, prepare, test
+from bev.structures import Batch, Boxes3D
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -23,10 +26,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def drawer(show_dir: str | None) -> Callable[[Batch, list[Boxes3D]], None] | None:
+    """What draws a batch and its predictions into a folder; None where nothing is to be drawn."""
+    if show_dir is None:
+        return None
+    from bev.viz import draw_results
+
+    return partial(draw_results, directory=Path(show_dir))
+
+
 def run() -> int:
     args = parse()
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
-    metrics = test(cfg, args.checkpoint, args.out)
+    metrics = test(cfg, args.checkpoint, args.out, drawer(args.show_dir))
     print(json.dumps(metrics, indent=2))
     return 0
 

@@ -1,4 +1,4 @@
-"""mmengine's Runner, built from a configuration alone, with its traps mended in this one place.
+"""mmengine's Runner, built from a configuration alone, with its traps mended.
 
 Kept of mmengine: the configuration's key names, hooks and their order (its own plug in through ``custom_hooks``), the
 order of events, schedules, the evaluator's interface, logger and message hub. Replaced, and why:

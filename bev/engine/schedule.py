@@ -47,6 +47,11 @@ class WarmupCosineLR(_ParamScheduler):
         self.total_steps, self.start_ratio, self.min_ratio = total_steps, start_ratio, min_ratio
         super().__init__(optimizer, "lr", by_epoch=False)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue at the saved step; the curve stays this run's own, should it have been made longer or shorter."""
+        curve = ("total_steps", "warmup_steps", "start_ratio", "min_ratio")
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in curve})
+
     def _get_value(self) -> list[float]:
         step, warmup = self.last_step, self.warmup_steps
         if step < warmup:

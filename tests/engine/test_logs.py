@@ -45,15 +45,14 @@ def test_live_bar_on_a_terminal(
 
 
 def test_scalars_and_events(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run_here(tmp_path)
     records = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
     assert [(r["mode"], r["step"]) for r in records] == [("train", 10), ("val", 10), ("train", 20), ("val", 20)]
     keys = {"mode", "step", "loss", "loss_center", "loss_size", "lr", "grad_norm", "step_s", "data_share", "memory_mib"}
     assert set(records[0]) == keys
     assert records[0]["loss"] == pytest.approx(records[0]["loss_center"] + records[0]["loss_size"])
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [e.step for e in events.Scalars("train/loss")] == [10, 20]
     distances = [record["toy/distance"] for record in records if record["mode"] == "val"]
@@ -66,6 +65,14 @@ def test_without_tensorboard_one_line_says_so(tmp_path: Path, monkeypatch: pytes
     log = next(tmp_path.glob("*/*.log")).read_text()
     assert log.count("no TensorBoard files: pip install 'bevstack[train]' adds them") == 1
     assert not (tmp_path / "tensorboard").exists()
+
+
+def test_a_run_that_starts_anew_puts_the_older_log_aside(tmp_path: Path) -> None:
+    run_here(tmp_path, "train_cfg.max_steps=2")
+    first = (tmp_path / "scalars.jsonl").read_text()
+    run_here(tmp_path, "train_cfg.max_steps=3")
+    assert [path.read_text() for path in tmp_path.glob("scalars_until_*.jsonl")] == [first]
+    assert '"step": 2' not in (tmp_path / "scalars.jsonl").read_text()
 
 
 def test_work_folder_has_configuration_and_versions(tmp_path: Path) -> None:

@@ -149,6 +149,20 @@ def test_schedule(tmp_path: Path) -> None:
     assert rates == pytest.approx(want)
 
 
+def test_schedule_of_a_run_made_longer(tmp_path: Path) -> None:
+    """Resumed at step 4 of what is now 20: the rates go on along the longer curve, not at the end of the short one."""
+    options = ("default_hooks.scalars.interval=1", "train_cfg.val_interval=0", "param_scheduler.0.warmup=0")
+    run_here(tmp_path / "a", *options)
+    run_here(tmp_path / "b", *options, "train_cfg.max_steps=4")
+    run_here(tmp_path / "b", *options, resume=True)
+    rates = []
+    for name in "ab":
+        records = [json.loads(line) for line in (tmp_path / name / "scalars.jsonl").read_text().splitlines()]
+        rates.append([record["lr"] for record in records])
+    assert rates[0][5:] == pytest.approx(rates[1][5:])
+    assert rates[0][3] != pytest.approx(rates[1][3], rel=0.1)
+
+
 def test_parameter_groups() -> None:
     model = nn.ModuleDict({
         "backbone": nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1), "norm": nn.BatchNorm2d(4)}),
