@@ -223,3 +223,11 @@ def test_a_step_under_autocast_and_a_batch_is_its_samples() -> None:
     )
     alone = detector(batch.images[1:], rig)
     torch.testing.assert_close(alone["box_code"][:, 0], together["box_code"][:, 1], atol=1e-3, rtol=1e-3)
+
+
+def test_a_fresh_decoder_looks_at_its_references_and_around_them() -> None:
+    attention = _detector().pts_bbox_head.transformer.decoder.layers[0].attentions[1]
+    points = attention._points(torch.randn(1, 2, 64), torch.tensor([[[20.0, 0.0, 0.0], [0.0, 10.0, 1.0]]]))
+    torch.testing.assert_close(points[0, :, 0], torch.tensor([[20.0, 0.0, 0.0], [0.0, 10.0, 1.0]]))
+    distance = (points[0, :, 1:] - points[0, :, :1]).norm(dim=-1)
+    torch.testing.assert_close(distance, torch.tensor([[1.0] * 4, [0.5] * 4]), atol=1e-5, rtol=1e-5)
