@@ -79,14 +79,14 @@ class SeededDetr3DHead(Detr3DHead):
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10; m, rad, m/s).
         """
-        maps = self.image_head(features[0])
+        maps = self.image_head(features[0], rig)
         return self._decode_queries(features[0], maps, self._queries(features[0], maps, rig), rig)
 
     def forward_train(
         self, features: Sequence[Tensor], rig: CameraRig, boxes: Sequence[Boxes3D]
     ) -> tuple[dict[str, Tensor], CenterMaps, tuple[dict[str, Tensor], NoisyQueries] | None]:
         """Outputs as of :meth:`forward`, the image head's maps, and the outputs and origin of the denoising queries."""
-        maps = self.image_head(features[0])
+        maps = self.image_head(features[0], rig)
         queries = self._queries(features[0], maps, rig)
         noisy = self.denoising.draw(boxes, self.num_classes) if self.denoising else None
         if noisy is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bev.geometry.frustum import DepthBins
 from bev.geometry.projection import in_image, project, unproject
+from bev.geometry.rays import RAY_CHANNELS, pixel_rays
 from bev.models.conv_module import ConvModule
 from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
 from bev.models.losses.gaussian_focal import gaussian_focal_loss
@@ -74,16 +75,17 @@ class ImageCenterHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes, self.depth_bins, self.stride_px = num_classes, depth_bins, stride_px
-        self.hidden = ConvModule(in_channels, hidden_channels)
+        self.hidden = ConvModule(in_channels + RAY_CHANNELS, hidden_channels)
         self.output = nn.Conv2d(hidden_channels, num_classes + 3 + len(depth_bins), 1)
-        nn.init.normal_(self.output.weight, std=0.01)
         with torch.no_grad():
             self.output.bias.zero_()  # type: ignore[union-attr]
             self.output.bias[:num_classes] = _HEATMAP_BIAS  # type: ignore[index]
 
-    def forward(self, features: Tensor) -> CenterMaps:
-        """(B, N, C, H, W) -> maps, float32."""
-        maps = self.output(self.hidden(features.flatten(0, 1))).float().unflatten(0, features.shape[:2])
+    def forward(self, features: Tensor, rig: CameraRig) -> CenterMaps:
+        """(B, N, C, H, W) features and the rig with batch axis -> maps, float32."""
+        rays = pixel_rays(rig, self.stride_px).to(features.dtype)
+        known = torch.cat([features.permute(0, 1, 3, 4, 2), rays.permute(0, 1, 3, 4, 2)], -1).permute(0, 1, 4, 2, 3)
+        maps = self.output(self.hidden(known.flatten(0, 1))).float().unflatten(0, features.shape[:2])
         heatmap, offset, log_depth, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
         return CenterMaps(heatmap, offset, log_depth.squeeze(2) + _LOG_DEPTH_MEAN, depth.permute(0, 1, 3, 4, 2))
 
