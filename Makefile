@@ -8,7 +8,7 @@ EXTRAS ?= nuscenes,viz,train,dev
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install system lint test demo gpu clean
+.PHONY: help install lint test demo gpu bench-synthetic clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -47,3 +47,8 @@ gpu: $(INSTALLED)
 
 clean:
 	rm -rf .venv build dist *.egg-info work_dirs .pytest_cache .mypy_cache
+
+# Scores and learning curves of the synthetic configurations, on the demo's data: about 50 minutes.
+bench-synthetic: $(INSTALLED)
+	test -d data/synthetic || $(BIN)/python tools/create_data.py synthetic --out data/synthetic --scenes 42 --val-scenes 4
+	$(BIN)/python -m benchmarks.synthetic

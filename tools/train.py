@@ -1,4 +1,7 @@
-"""Train a detector: ``python tools/train.py CONFIG`` or ``torchrun --nproc-per-node 2 tools/train.py CONFIG --launcher pytorch``."""
+"""Train a detector: ``python tools/train.py CONFIG``.
+
+Two processes: ``torchrun --nproc-per-node 2 tools/train.py CONFIG --launcher pytorch``.
+"""
 
 from __future__ import annotations
 

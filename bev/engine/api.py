@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ from mmengine.hooks import Hook
 from bev.engine import distributed
 from bev.engine.guard import NonFiniteError
 from bev.engine.hooks import ProgressHook
-from bev.engine.runner import Runner, last_checkpoint
+from bev.engine.run_state import last_checkpoint, save_state
+from bev.engine.runner import Runner
 from bev.io.checkpoint import CheckpointError
 from bev.registry import ConfigError
 from bev.structures import Batch, Boxes3D
@@ -46,6 +48,7 @@ def prepare(
         cfg.resume = resume
     if seed is not None:
         cfg.seed = seed
+        (cfg.get("randomness") or {}).pop("seed", None)
     if amp:
         if "optim_wrapper" not in cfg:
             raise ConfigError("config key 'optim_wrapper' is missing: --amp has nothing to change")
@@ -61,15 +64,15 @@ def train(cfg: Config) -> int:
         ConfigError, CheckpointError: the run cannot start.
         NonFiniteError: stopped by the guard, after saving the last good state.
     """
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper"):
-        if cfg.get(key) is None:
-            raise ConfigError(f"config key '{key}' is missing: training needs it")
+    if cfg.get("train_cfg") is None:
+        raise ConfigError("config key 'train_cfg' is missing: training needs it")
+    cfg.pop("test_cfg", None)
     runner = Runner(cfg)
     with _signals(runner), _closing(runner):
         try:
             runner.train()
         except NonFiniteError as error:
-            path = runner.save_state(f"last_good_{runner.train_loop.steps_done}.pth")
+            path = save_state(runner, f"last_good_{runner.train_loop.steps_done}.pth")
             raise NonFiniteError(f"{error}\nstopped before the update; the last good state is {path}") from None
     done, total = runner.train_loop.steps_done, runner.train_loop.max_iters
     if runner.stop_signal is not None and done < total:
@@ -114,25 +117,15 @@ def test(
     Raises:
         ConfigError, CheckpointError: the run cannot start.
     """
-    for key in ("test_dataloader", "test_evaluator"):
-        if cfg.get(key) is None:
-            raise ConfigError(f"config key '{key}' is missing: testing needs it")
     cfg = cfg.copy()
-    # Nothing of training is built.
-    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
-        cfg.pop(key, None)
-    for key in ("val_dataloader", "val_cfg", "val_evaluator", "load_from", "resume"):
+    for key in ("train_cfg", "load_from", "resume"):  # nothing of training is built
         cfg.pop(key, None)
     cfg.test_cfg = cfg.get("test_cfg") or {}
-    cfg.default_hooks = {
-        **(cfg.get("default_hooks") or {}),
-        "checkpoint": None,
-        "scalars": None,
-        "param_scheduler": None,
-    }
-    if out is not None:
-        evaluator = cfg.test_evaluator
-        (evaluator if isinstance(evaluator, Mapping) else evaluator[0])["out"] = out
+    unused = {"checkpoint": None, "scalars": None, "param_scheduler": None}
+    cfg.default_hooks = {**(cfg.get("default_hooks") or {}), **unused}
+    if out is not None and cfg.get("test_evaluator"):
+        first: Any = cfg.test_evaluator if isinstance(cfg.test_evaluator, Mapping) else cfg.test_evaluator[0]
+        first["out"] = out
     runner = Runner(cfg)
     if on_result is not None:
         runner.register_hook(_ResultHook(on_result))
@@ -156,11 +149,16 @@ def _checkpoint_file(path: str | Path) -> Path:
 def _signals(runner: Runner) -> Iterator[None]:
     """SIGTERM and SIGINT end the run after the current step, saved; a second one ends it at once."""
 
+    first_at = 0.0
+
     def on_signal(number: int, frame: Any) -> None:
+        nonlocal first_at
         if runner.stop_signal is not None:
-            signal.signal(number, previous[number])
-            raise KeyboardInterrupt
-        runner.stop_signal = number
+            # torchrun passes on within a moment the Ctrl-C that the terminal has already sent to its children.
+            if time.monotonic() - first_at > 2.0:
+                raise KeyboardInterrupt
+            return
+        runner.stop_signal, first_at = number, time.monotonic()
         print(f"\n{signal.Signals(number).name}: finishing the step and saving", file=sys.stderr, flush=True)
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -187,9 +185,10 @@ def _closing(runner: Runner) -> Iterator[None]:
 def main(run: Callable[[], int]) -> int:
     """Run a command; an error that is the user's to mend is one message without a traceback."""
     try:
-        return run()
+        status = run()
     except (ConfigError, CheckpointError, NonFiniteError) as error:
+        # The process group is left to the end of the process: to take leave of the others could wait for them.
         print(f"error: {error}", file=sys.stderr)
         return 2
-    finally:
-        distributed.cleanup()
+    distributed.cleanup()
+    return status

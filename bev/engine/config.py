@@ -20,8 +20,18 @@ from bev.registry import ConfigError, check_keys, suggest
 TOP_KEYS = (
     *("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg"),
     *("optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks", "custom_hooks"),
-    *("work_dir", "load_from", "resume", "seed", "randomness", "launcher", "env_cfg", "log_level", "compile"),
+    *("work_dir", "load_from", "resume", "seed", "randomness", "launcher", "env_cfg", "log_level"),
     *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters", "sync_bn", "device"),
+)
+DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
+    "param_scheduler": {"type": "ParamSchedulerHook"},
+    "logger": {"type": "ProgressHook"},
+    "scalars": {"type": "ScalarLogHook"},
+    "checkpoint": {"type": "CheckpointHook"},
+}
+CHECKED = (
+    *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),
+    *("default_hooks", "randomness", "env_cfg"),
 )
 
 
@@ -41,10 +51,29 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         raise ConfigError(f"config file {path} cannot be read: {type(error).__name__}: {error}") from error
     for key in [name for name in config if name.startswith("_")]:
         del config._cfg_dict[key]
+    fill_default_hooks(config)
     for option in options:
         _apply(config, option)
     check_top_keys(config)
     return config
+
+
+def fill_default_hooks(config: Config) -> None:
+    """Put the default hooks into a configuration, where it does not say otherwise (in place).
+
+    A node under the name of a default hook changes its arguments; with another ``type`` it takes its place; None
+    switches it off.
+    """
+    given = dict(config.get("default_hooks") or {})
+    for name, node in given.items():
+        if name not in DEFAULT_HOOKS and (not isinstance(node, Mapping) or "type" not in node):
+            check_keys([name], DEFAULT_HOOKS, "default_hooks")
+    filled: dict[str, Any] = {}
+    for name in {**DEFAULT_HOOKS, **given}:
+        default, node = DEFAULT_HOOKS.get(name, {}), given.get(name, {})
+        replaced = node is None or "type" in node and node["type"] != default.get("type")
+        filled[name] = node if replaced else {**default, **node}
+    config.default_hooks = filled
 
 
 def check_top_keys(config: Mapping[str, Any]) -> None:
@@ -56,22 +85,24 @@ def check_top_keys(config: Mapping[str, Any]) -> None:
 
 
 def _apply(config: Config, option: str) -> None:
-    """Set one ``a.b.0.c=value``. The path must exist, but for a last part that the build will check by itself."""
+    """Set one ``a.b.0.c=value``. The path must exist, but for a last part that is checked when the run is built: an
+    argument of something with a ``type`` or a key of one of :data:`CHECKED`."""
     path, equals, text = option.partition("=")
     if not equals or not path:
         raise ConfigError(f"option {option!r} is not of the form key=value")
     *parents, last = path.split(".")
     node: Any = config._cfg_dict
+    if len(parents) == 1 and parents[0] in CHECKED:
+        node.setdefault(parents[0], {})
     for depth, part in enumerate(parents):
         node = _child(node, part, path, ".".join(parents[:depth]))
     if isinstance(node, list):
         _child(node, last, path, ".".join(parents))
         node[int(last)] = _value(text)
         return
-    if not isinstance(node, Mapping) or not (last in node or "type" in node or node is config._cfg_dict):
+    checked = not parents or (len(parents) == 1 and parents[0] in CHECKED)
+    if not isinstance(node, Mapping) or not (last in node or "type" in node or checked):
         _unknown(node, path, ".".join(parents))
-    if node is config._cfg_dict:
-        check_top_keys({last: None})
     node[last] = _value(text)
 
 
@@ -124,6 +155,3 @@ def _bases_from_root() -> Iterator[None]:
         yield
     finally:
         Config._get_cfg_path = original  # type: ignore[method-assign]
-
-
-__all__ = ["TOP_KEYS", "check_keys", "check_top_keys", "load_config"]

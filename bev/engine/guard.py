@@ -1,7 +1,8 @@
 """Stops training on a non-finite loss or gradient before it reaches the weights.
 
-The check of the loss costs no pause of the device: the flags are copied while the backward pass is already queued, and
-read when the forward pass alone has finished. Both checks fall after the last backward pass of a step, where every
+The checks cost the device no pause. The flags of the loss are copied while the backward pass is already queued, and
+read when the forward pass alone has finished. The gradient's flag makes a fused optimiser skip its update on the device
+(as a gradient scaler does) and is read one step later; without one it is read at once. All checks fall where every
 process has made the same exchanges, so that all of them stop together.
 """
 
@@ -31,34 +32,33 @@ class _Watched(NamedTuple):
 class NonFiniteGuard:
     """Watches one optimiser step.
 
-    Floating-point buffers (running statistics) are kept from before the step, since the forward pass that gives a
-    non-finite loss has already spoilt them.
+    Floating-point buffers that checkpoints hold (running statistics) are kept from before the step, since the forward
+    pass that gives a non-finite loss has already spoilt them.
     """
 
     def __init__(self) -> None:
+        self._model: nn.Module | None = None
         self._buffers: list[Tensor] = []
         self._kept: list[Tensor] = []
         self._watched: list[_Watched] = []
+        self._deferred: _Watched | None = None
 
     def begin_step(self, model: nn.Module) -> None:
-        """Keep the buffers; forget the last step's frames."""
+        """Read what was deferred, keep the buffers, forget the last step's frames."""
+        self.check_deferred()
         self._watched = []
-        buffers = [b for b in model.buffers() if b.is_floating_point()]
-        if len(buffers) != len(self._buffers) or any(a is not b for a, b in zip(buffers, self._buffers)):
-            self._buffers, self._kept = buffers, [b.clone() for b in buffers]
-        elif buffers:
+        if self._model is not model:
+            saved = model.state_dict(keep_vars=True)
+            self._buffers = [b for name, b in model.named_buffers() if name in saved and b.is_floating_point()]
+            self._kept = [buffer.clone() for buffer in self._buffers]
+            self._model = model
+        elif self._buffers:
             with torch.no_grad():
-                torch._foreach_copy_(self._kept, buffers)
+                torch._foreach_copy_(self._kept, self._buffers)
 
     def watch_loss(self, names: Sequence[str], values: Tensor, tokens: Sequence[str]) -> None:
         """Note the terms (T,) of one micro-batch; starts the copy of the flags to the host."""
-        values = values.detach()
-        finite, copied = torch.isfinite(values), None
-        if finite.is_cuda:
-            host = torch.empty(finite.shape, dtype=torch.bool, pin_memory=True)
-            finite, copied = host.copy_(finite, non_blocking=True), torch.cuda.Event()
-            copied.record()
-        self._watched.append(_Watched(list(names), values, finite, copied, list(tokens)))
+        self._watched.append(_watch(names, values, tokens))
 
     def check(self, norm: Tensor | None, parameters: Sequence[Tensor]) -> None:
         """Raise on every process if on any of them a loss or the gradient was not finite, after restoring the buffers.
@@ -70,21 +70,22 @@ class NonFiniteGuard:
         Raises:
             NonFiniteError: names the terms (or counts the parameters) and the frames.
         """
-        problem = self._loss_problem() or self._gradient_problem(norm, parameters)
+        problem = _loss_problem(self._watched) or self._gradient_problem(norm, parameters)
         if distributed.any_process(problem is not None):
             self.restore()
             raise NonFiniteError(problem or "another process found a non-finite loss or gradient; see its message")
 
-    def _loss_problem(self) -> str | None:
-        for watched in self._watched:
-            if watched.copied is not None:
-                watched.copied.synchronize()
-            flags = watched.finite.tolist()
-            if not all(flags):
-                values = watched.values.tolist()
-                bad = [f"{name} = {value}" for name, value, ok in zip(watched.names, values, flags) if not ok]
-                return f"loss is not finite: {', '.join(bad)}; samples: {', '.join(watched.tokens)}"
-        return None
+    def defer(self, norm: Tensor) -> Tensor:
+        """1.0 where the norm is not finite, else 0.0: what a fused optimiser takes as ``found_inf``."""
+        watched = _watch(["gradient norm"], norm[None], [t for watched in self._watched for t in watched.tokens])
+        self._deferred = watched
+        return (~torch.isfinite(norm)).float()
+
+    def check_deferred(self) -> None:
+        """Raise for a gradient whose update was skipped on the device; the weights are those of before it."""
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None and (problem := _loss_problem([deferred])):
+            raise NonFiniteError(problem.replace("loss", "gradient", 1))
 
     def _gradient_problem(self, norm: Tensor | None, parameters: Sequence[Tensor]) -> str | None:
         if norm is None or bool(torch.isfinite(norm)):
@@ -101,3 +102,25 @@ class NonFiniteGuard:
         if self._buffers:
             with torch.no_grad():
                 torch._foreach_copy_(self._buffers, self._kept)
+
+
+def _watch(names: Sequence[str], values: Tensor, tokens: Sequence[str]) -> _Watched:
+    values = values.detach()
+    finite, copied = torch.isfinite(values), None
+    if finite.is_cuda:
+        host = torch.empty(finite.shape, dtype=torch.bool, pin_memory=True)
+        finite, copied = host.copy_(finite, non_blocking=True), torch.cuda.Event()
+        copied.record()
+    return _Watched(list(names), values, finite, copied, list(tokens))
+
+
+def _loss_problem(steps: Sequence[_Watched]) -> str | None:
+    for watched in steps:
+        if watched.copied is not None:
+            watched.copied.synchronize()
+        flags = watched.finite.tolist()
+        if not all(flags):
+            values = watched.values.tolist()
+            bad = [f"{name} = {value}" for name, value, ok in zip(watched.names, values, flags) if not ok]
+            return f"loss is not finite: {', '.join(bad)}; samples: {', '.join(watched.tokens)}"
+    return None

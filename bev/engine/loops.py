@@ -12,6 +12,7 @@ from mmengine.runner import BaseLoop
 from bev.engine import distributed, random_state
 from bev.engine.data import stream
 from bev.engine.registries import LOOPS
+from bev.engine.run_state import restore_random_state
 from bev.registry import ConfigError
 from bev.structures import Batch, Boxes3D
 
@@ -109,7 +110,7 @@ class TrainLoop(BaseLoop):
         if self.steps_done and self._validation_due() and self.steps_done not in runner.validated_steps:
             self._validate()
         batches = stream(self.dataloader, self.steps_done * self.micro_batches)
-        runner.restore_random_state()
+        restore_random_state(runner)
         runner.model.train()
         runner.call_hook("before_train_epoch")
         while self.steps_done < self.max_iters and not self.stop_training and not runner.stop_requested():
@@ -117,6 +118,7 @@ class TrainLoop(BaseLoop):
             if self._validation_due():
                 self._validate()
                 runner.model.train()
+        runner.optim_wrapper.finish_run()
         runner.call_hook("after_train")
         return runner.model
 
@@ -133,8 +135,10 @@ class TrainLoop(BaseLoop):
         self._iter = self.steps_done
         if self.epoch != epoch:
             runner.call_hook("after_train_epoch")
-            if self.steps_done < self.max_iters:
-                runner.call_hook("before_train_epoch")
+        # A stage of our own: checkpoints are taken when everything of this step has happened.
+        runner.call_hook("after_train_step")
+        if self.epoch != epoch and self.steps_done < self.max_iters:
+            runner.call_hook("before_train_epoch")
 
     def _validation_due(self) -> bool:
         if self.runner.val_loop is None or not self.val_interval or self.stop_training:
@@ -158,7 +162,7 @@ class _EvaluationLoop(BaseLoop):
     """
 
     stage = "val"
-    no_gradient = torch.no_grad
+    no_gradient: Any = torch.no_grad
 
     def __init__(self, runner: Any, dataloader: Any, evaluator: Any = None) -> None:
         super().__init__(runner, dataloader)

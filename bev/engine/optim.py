@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from bev.engine.guard import NonFiniteGuard
 from bev.engine.registries import OPTIM_WRAPPERS
-from bev.registry import ConfigError
+from bev.registry import ConfigError, check_keys
 
 AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,11 +45,12 @@ class OptimWrapper(_OptimWrapper):
             raise ConfigError(f"'optim_wrapper.accumulative_counts' is {accumulative_counts}, expected at least 1")
         super().__init__(optimizer, accumulative_counts)
         self.clip = dict(clip_grad or {})
-        if unknown := set(self.clip) - {"max_norm", "norm_type"}:
-            raise ConfigError(
-                f"config key 'optim_wrapper.clip_grad.{unknown.pop()}' is unknown; valid: max_norm, norm_type"
-            )
+        check_keys(self.clip, ("max_norm", "norm_type"), "optim_wrapper.clip_grad")
         self.guard = NonFiniteGuard() if check_finite else None
+        self.check_gradient = True
+        on_cuda = any(p.is_cuda for group in optimizer.param_groups for p in group["params"])
+        # A fused optimiser takes the flag ``found_inf`` on the device, so that the host need not wait for it.
+        self.skips_on_device = on_cuda and getattr(optimizer, "_step_supports_amp_scaling", False)
         self.grad_norm: Tensor | None = None
         self._micro_batches = 1
 
@@ -64,9 +65,9 @@ class OptimWrapper(_OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module, synchronise: bool = True) -> Iterator[None]:
         """Around the forward pass: DDP exchanges gradients only in the last micro-batch of a step."""
-        with nullcontext() if synchronise or not hasattr(model, "no_sync") else model.no_sync():
-            with self.autocast(model):
-                yield
+        no_sync = None if synchronise else getattr(model, "no_sync", None)
+        with no_sync() if no_sync is not None else nullcontext(), self.autocast(model):
+            yield
 
     def autocast(self, model: nn.Module) -> Any:
         """The precision context of the forward pass."""
@@ -98,13 +99,19 @@ class OptimWrapper(_OptimWrapper):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in parameters], self.clip.get("norm_type", 2.0))
         if self.guard is not None:
-            self.guard.check(self.grad_norm if self.check_gradient else None, parameters)
+            deferred = self.check_gradient and self.skips_on_device
+            self.guard.check(self.grad_norm if self.check_gradient and not deferred else None, parameters)
+            if deferred:
+                self.optimizer.found_inf = self.guard.defer(self.grad_norm)
         if "max_norm" in self.clip:
             nn.utils.clip_grads_with_norm_(parameters, self.clip["max_norm"], self.grad_norm)
         self.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    check_gradient = True
+    def finish_run(self) -> None:
+        """After the last step: what the guard has still to read."""
+        if self.guard is not None:
+            self.guard.check_deferred()
 
     def step(self, **kwargs: Any) -> None:
         """Update the parameters (clipping is done)."""
@@ -123,7 +130,7 @@ class AmpOptimWrapper(OptimWrapper):
 
     Args:
         dtype: bfloat16 or float16.
-        loss_scale: first scale of the float16 gradient scaler, or "dynamic" for torch's default.
+        loss_scale: first scale of the float16 gradient scaler, or "dynamic" for 65536.
         others: as :class:`OptimWrapper`. With float16 the scaler skips steps with a non-finite gradient and lowers the
             scale, so only the loss is guarded.
     """
@@ -144,8 +151,8 @@ class AmpOptimWrapper(OptimWrapper):
         device = self.optimizer.param_groups[0]["params"][0].device.type
         if self.dtype is torch.float16 and device != "cuda":
             raise ConfigError("config key 'optim_wrapper.dtype': float16 needs CUDA; use bfloat16 on CPU")
-        scale = {} if loss_scale == "dynamic" else {"init_scale": float(loss_scale)}
-        self.scaler = torch.amp.GradScaler(device, enabled=self.dtype is torch.float16, **scale)
+        first = 2.0**16 if loss_scale == "dynamic" else float(loss_scale)
+        self.scaler = torch.amp.GradScaler(device, init_scale=first, enabled=self.dtype is torch.float16)
         self.check_gradient = self.dtype is not torch.float16
 
     def autocast(self, model: nn.Module) -> Any:

@@ -19,16 +19,11 @@ def seed_everything(seed: int) -> None:
 def capture() -> dict[str, Any]:
     """This process's random state as tensors and plain values, fit for ``weights_only`` loading."""
     kind, keys, position, has_gauss, cached = np.random.get_state()
+    words = torch.from_numpy(np.asarray(keys).astype(np.int64))
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": [
-            kind,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            int(position),
-            int(has_gauss),
-            float(cached),
-        ],
+        "numpy": [kind, words, int(position), int(has_gauss), float(cached)],
         "python": random.getstate(),
     }
 

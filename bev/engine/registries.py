@@ -13,7 +13,7 @@ from mmengine.registry import OPTIMIZERS as _OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import Registry
 
-from bev.registry import SCOPE, ConfigError, build_node, suggest
+from bev.registry import REGISTRIES, SCOPE, ConfigError, build_node, suggest
 
 
 def _child(parent: Registry) -> Registry:
@@ -27,16 +27,19 @@ PARAM_SCHEDULERS = _child(_PARAM_SCHEDULERS)
 
 
 def find(kind: Any, registry: Registry, path: str) -> Any:
-    """The class that ``kind`` names in ``registry`` or, for a name we do not shadow, in mmengine's parent registry.
+    """The class that ``kind`` names: in ``registry``, in our other registries, or (a name we do not shadow) in
+    mmengine's registry of the same sort. The name of another package's class (``mmdet.X``) is returned as it is.
 
     Raises:
         ConfigError: registered nowhere; names the key and the nearest name.
     """
     if not isinstance(kind, str) or "." in kind.removeprefix(f"{SCOPE}."):
         return kind
-    registry.import_from_location()
     name = kind.removeprefix(f"{SCOPE}.")
-    known = {**registry.parent.module_dict, **registry.module_dict}
+    known = dict(registry.parent.module_dict)
+    for candidate in (*REGISTRIES, registry):
+        candidate.import_from_location()
+        known.update(candidate.module_dict)
     if name not in known:
         raise ConfigError(f"config key '{path}.type' names {kind!r}, which is not registered{suggest(name, known)}")
     return known[name]

@@ -14,11 +14,13 @@ order of events, schedules, the evaluator's interface, logger and message hub. R
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +36,16 @@ from torch import nn
 from bev import __version__
 from bev.engine import distributed, random_state
 from bev.engine.adapter import DetectorAdapter
-from bev.engine.config import check_top_keys
+from bev.engine.check import check_config
+from bev.engine.config import check_top_keys, fill_default_hooks
 from bev.engine.data import build_dataloader
 from bev.engine.evaluator import Evaluator
 from bev.engine.registries import LOOPS, PARAM_SCHEDULERS, build, find
+from bev.engine.run_state import last_checkpoint, load_only_weights, resume, state_of
 from bev.engine.schedule import build_optim_wrapper
-from bev.io.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint, weights_of
+from bev.io.checkpoint import save_checkpoint
 from bev.models.detectors import Detector
 from bev.registry import HOOKS, METRICS, MODELS, ConfigError, build_node, check_keys
-
-DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
-    "param_scheduler": {"type": "ParamSchedulerHook"},
-    "logger": {"type": "ProgressHook"},
-    "scalars": {"type": "ScalarLogHook"},
-    "checkpoint": {"type": "CheckpointHook"},
-}
-POINTER = "last_checkpoint"
 
 
 class Runner(_Runner):
@@ -62,27 +58,38 @@ class Runner(_Runner):
         ConfigError: the configuration cannot be built; names the key.
     """
 
+    # What mmengine keeps as configuration first and as object later.
+    _train_loop: Any
+    _val_loop: Any
+    optim_wrapper: Any
+    param_schedulers: Any
+    model: Any
+
     def __init__(self, cfg: Config) -> None:
         check_top_keys(cfg)
+        fill_default_hooks(cfg)
+        check_config(cfg)
+        training, testing = cfg.get("train_cfg") is not None, cfg.get("test_cfg") is not None
+        validating = training and cfg.get("val_dataloader") is not None
         env = dict(cfg.get("env_cfg") or {})
         check_keys(env, ("cudnn_benchmark", "timeout_s"), "env_cfg")
         distributed.setup(cfg.get("launcher", "none"), env.get("timeout_s", 1800.0))
         self.validated_steps: set[int] = set()  # filled by ScalarLogHook from the log of a resumed run
-        self._random_states: list[dict[str, Any]] | None = None
+        self.random_states: list[dict[str, Any]] | None = None  # of a checkpoint, until the loop takes them up
         self.stop_signal: int | None = None
         super().__init__(
             model=_required(cfg, "model"),
             work_dir=_required(cfg, "work_dir"),
-            train_dataloader=cfg.get("train_dataloader"),
-            val_dataloader=cfg.get("val_dataloader"),
-            test_dataloader=cfg.get("test_dataloader"),
+            train_dataloader=_required(cfg, "train_dataloader") if training else None,
+            val_dataloader=_required(cfg, "val_dataloader") if validating else None,
+            test_dataloader=_required(cfg, "test_dataloader") if testing else None,
             train_cfg=cfg.get("train_cfg"),
-            val_cfg=cfg.get("val_cfg"),
+            val_cfg=cfg.get("val_cfg") or {} if validating else None,
             test_cfg=cfg.get("test_cfg"),
-            optim_wrapper=cfg.get("optim_wrapper"),
-            param_scheduler=cfg.get("param_scheduler"),
-            val_evaluator=cfg.get("val_evaluator"),
-            test_evaluator=cfg.get("test_evaluator"),
+            optim_wrapper=_required(cfg, "optim_wrapper") if training else None,
+            param_scheduler=cfg.get("param_scheduler") if training else None,
+            val_evaluator=_required(cfg, "val_evaluator") if validating else None,
+            test_evaluator=_required(cfg, "test_evaluator") if testing else None,
             default_hooks=cfg.get("default_hooks"),
             custom_hooks=cfg.get("custom_hooks"),
             load_from=cfg.get("load_from"),
@@ -136,7 +143,8 @@ class Runner(_Runner):
         if self.cfg.get("sync_bn") and device.type == "cuda" and self.distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return DetectorAdapter(
-            model.to(device),  # type: ignore[arg-type]
+            # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
+            model.to(device=device, memory_format=torch.channels_last),  # type: ignore[arg-type, call-overload]
             distributed=self.world_size > 1 and self.cfg.get("train_cfg") is not None,
             find_unused_parameters=bool(self.cfg.get("find_unused_parameters", False)),
         )
@@ -147,9 +155,9 @@ class Runner(_Runner):
         return self.model.module
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        return (
-            build_optim_wrapper(optim_wrapper, self.detector) if isinstance(optim_wrapper, Mapping) else optim_wrapper
-        )
+        if isinstance(optim_wrapper, Mapping):
+            return build_optim_wrapper(optim_wrapper, self.detector)
+        return optim_wrapper
 
     def build_param_scheduler(self, scheduler: Any) -> list[Any]:
         """Schedules in the order given; a schedule that takes ``total_steps`` is told the length of the run."""
@@ -163,7 +171,7 @@ class Runner(_Runner):
         node = dict(node)
         kind = find(node.get("type"), PARAM_SCHEDULERS, path)
         defaults: dict[str, Any] = {"optimizer": self.optim_wrapper}
-        if getattr(kind, "__init__", None) is not None and "total_steps" in kind.__init__.__code__.co_varnames:
+        if "total_steps" in inspect.signature(kind).parameters:
             defaults["total_steps"] = self.train_loop.max_iters
         return build(node, PARAM_SCHEDULERS, path, **defaults)
 
@@ -190,23 +198,17 @@ class Runner(_Runner):
     # Hooks ----------------------------------------------------------------------------------------------------------
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
-        """The default hooks; a given node changes the arguments of the one of its name, None switches it off."""
-        for name in hooks or {}:
-            if name not in DEFAULT_HOOKS and "type" not in (hooks[name] or {}):  # type: ignore[index]
-                check_keys([name], DEFAULT_HOOKS, "default_hooks")
-        for name in {**DEFAULT_HOOKS, **(hooks or {})}:
-            given = (hooks or {}).get(name, {})
-            if given is not None:
-                self._register(given, f"default_hooks.{name}", DEFAULT_HOOKS.get(name, {}))
+        for name, hook in (hooks or {}).items():
+            if hook is not None:
+                self._register(hook, f"default_hooks.{name}")
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
         for index, hook in enumerate(hooks):
-            self._register(hook, f"custom_hooks[{index}]", {})
+            self._register(hook, f"custom_hooks[{index}]")
 
-    def _register(self, hook: Any, path: str, defaults: Mapping[str, Any]) -> None:
+    def _register(self, hook: Any, path: str) -> None:
         if isinstance(hook, Mapping):
-            keep_defaults = hook.get("type", defaults.get("type")) == defaults.get("type")
-            node = {**(defaults if keep_defaults else {}), **hook}
+            node = dict(hook)
             priority = node.pop("priority", None)
             hook = build(node, HOOKS, path)
             hook.priority = priority or hook.priority
@@ -236,7 +238,7 @@ class Runner(_Runner):
         """The whole configuration of a training run and the versions, in the work folder."""
         if self.rank == 0 and self.cfg.get("train_cfg") is not None:
             name = Path(self.cfg.filename).name if self.cfg.filename else "config.py"
-            self.cfg.dump(os.path.join(self.work_dir, name))
+            Path(self.work_dir, name).write_text(self.config_text)
             mmengine.dump(self.versions, os.path.join(self.work_dir, "versions.json"), indent=2)
 
     # Running --------------------------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ class Runner(_Runner):
         """Build what is not built, load or resume, train.
 
         mmengine's order of events, but without ``init_weights`` (detectors initialise themselves in their
-        constructors) and with the validation's parts built before the first step, so that a mistake there shows at once.
+        constructors) and the validation's parts built before the first step: a mistake there shows at once.
         """
         self._train_loop = self.build_train_loop(self._train_loop)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
@@ -254,45 +256,16 @@ class Runner(_Runner):
             self._val_loop = self.build_val_loop(self._val_loop)
         self.call_hook("before_run")
         self.load_or_resume()
-        self._maybe_compile("train_step")
         model: nn.Module = self.train_loop.run()
         self.call_hook("after_run")
         return model
 
+    @cached_property
+    def config_text(self) -> str:
+        """The configuration as Python; kept, since formatting it takes longer than a checkpoint."""
+        return str(self.cfg.pretty_text)
+
     # Checkpoints ----------------------------------------------------------------------------------------------------
-
-    def state(self) -> dict[str, Any]:
-        """All that a resumed run needs; call on every process (rank 0's result is the checkpoint)."""
-        random_states = distributed.gather(random_state.capture())
-        loop = self.train_loop
-        checkpoint = {
-            "meta": {
-                "step": loop.steps_done,
-                "max_steps": loop.max_iters,
-                "frames_per_step": loop.frames_per_step,
-                "dataset_length": loop.length,
-                "seed": self.seed,
-                "config": self.cfg.pretty_text,
-                "versions": {key: str(value) for key, value in self.versions.items()},
-            },
-            "state_dict": self.detector.state_dict(),
-            "optimizer": self.optim_wrapper.state_dict(),
-            "param_schedulers": [dict(s.state_dict()) for s in self.param_schedulers or []],
-            "random_states": random_states,
-        }
-        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        return checkpoint
-
-    def save_state(self, name: str) -> Path:
-        """Write a checkpoint into the work folder and point ``last_checkpoint`` at it; call on every process."""
-        path = Path(self.work_dir) / name
-        checkpoint = self.state()
-        if self.rank == 0:
-            save_checkpoint(checkpoint, path)
-            temporary = Path(self.work_dir) / f"{POINTER}.tmp"
-            temporary.write_text(f"{name}\n")
-            os.replace(temporary, Path(self.work_dir) / POINTER)
-        return path
 
     def load_or_resume(self) -> None:
         """``resume``: True takes the work folder's last checkpoint if there is one, a path takes that one.
@@ -300,83 +273,29 @@ class Runner(_Runner):
         if self._resume:
             path = Path(self._resume) if isinstance(self._resume, (str, Path)) else last_checkpoint(self.work_dir)
             if path is not None:
-                self.resume(path)
+                resume(self, path)
                 return
             self.logger.info(f"nothing to resume in {self.work_dir}; starting from step 0")
         if self._load_from is not None:
-            self.load_checkpoint(self._load_from)
+            load_only_weights(self, self._load_from, strict=False)
 
-    def resume(self, filename: str | Path, **unused: Any) -> None:
-        """Continue a run exactly where a checkpoint left it."""
-        checkpoint = load_checkpoint(filename)
-        if missing := {"meta", "optimizer", "param_schedulers", "random_states"} - set(checkpoint):
-            raise CheckpointError(
-                f"checkpoint {filename} has no {sorted(missing)[0]!r}: it holds weights, not the state of a run;"
-                " use load_from to start from its weights"
-            )
-        self._check_same_run(checkpoint["meta"], filename)
-        load_weights(self.detector, weights_of(checkpoint, filename, prefer_ema=False), filename)
-        self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        for schedule, state in zip(self.param_schedulers or [], checkpoint["param_schedulers"]):
-            schedule.load_state_dict(state)
-        self.train_loop.steps_done = self.train_loop._iter = int(checkpoint["meta"]["step"])
-        self._random_states = checkpoint["random_states"]
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        self.logger.info(f"resumed {filename} at step {self.train_loop.steps_done} of {self.train_loop.max_iters}")
-
-    def _check_same_run(self, meta: Mapping[str, Any], filename: str | Path) -> None:
-        loop = self.train_loop
-        mine = {"frames_per_step": loop.frames_per_step, "dataset_length": loop.length, "seed": self.seed}
-        for key, value in mine.items():
-            if meta.get(key) != value:
-                raise CheckpointError(
-                    f"checkpoint {filename} is of a run with {key} {meta.get(key)}, this one has {value}:"
-                    " the order of the data would not continue"
-                )
-        if meta["max_steps"] != loop.max_iters:
-            self.logger.warning(f"{filename} is of a run of {meta['max_steps']} steps, this one has {loop.max_iters}")
-
-    def restore_random_state(self) -> None:
-        """Put a resumed run's random state back; called when everything that might draw numbers is built."""
-        if self._random_states is None:
-            return
-        if len(self._random_states) == self.world_size:
-            random_state.restore(self._random_states[self.rank])
-        else:
-            self.logger.warning("another number of processes than the checkpoint's: the random state starts anew")
-        self._random_states = None
+    def save_checkpoint(self, out_dir: str, filename: str, **unused: Any) -> None:
+        """mmengine's door, for its own hooks (best checkpoints and the like): the whole state of the run."""
+        checkpoint = state_of(self)
+        if self.rank == 0:
+            save_checkpoint(checkpoint, Path(out_dir) / filename)
 
     def load_checkpoint(self, filename: str | Path, strict: bool = False, **unused: Any) -> None:
-        """Load weights alone: what fits, shown (fine-tuning), or all (``strict``)."""
-        weights = weights_of(load_checkpoint(filename), filename)
-        report = load_weights(self.detector, weights, filename, partial=not strict)
-        self.logger.info(f"loaded {filename}: {report.summary()}")
-        for kind, names in (("missing", report.missing), ("unexpected", report.unexpected)):
-            if names:
-                self.logger.warning(f"{kind} in {filename}: {', '.join(names)}")
-        for key, have, want in report.misshapen:
-            self.logger.warning(f"not loaded from {filename}: {key} is {have}, the model has {want}")
+        """mmengine's door: weights alone."""
+        load_only_weights(self, filename, strict)
 
-    # State of the run -----------------------------------------------------------------------------------------------
+    def resume(self, filename: str | Path, **unused: Any) -> None:
+        """mmengine's door: continue a run."""
+        resume(self, filename)
 
     def stop_requested(self) -> bool:
         """True on every process once one of them was signalled."""
         return distributed.any_process(self.stop_signal is not None)
-
-
-def last_checkpoint(work_dir: str | Path) -> Path | None:
-    """The checkpoint that ``last_checkpoint`` in a work folder names; None where there is none.
-
-    Raises:
-        CheckpointError: the file it names is gone.
-    """
-    pointer = Path(work_dir) / POINTER
-    if not pointer.is_file():
-        return None
-    path = pointer.parent / pointer.read_text().strip()
-    if not path.is_file():
-        raise CheckpointError(f"{pointer} names {path.name}, which does not exist")
-    return path
 
 
 def _required(cfg: Config, key: str) -> Any:

@@ -112,16 +112,17 @@ def parameter_groups(
 def _multipliers(
     name: str, is_norm: bool, custom: Mapping[str, Any], paramwise: Mapping[str, Any]
 ) -> tuple[float, float]:
+    """(learning rate's, weight decay's) of one parameter."""
     matches = sorted((key for key in custom if key in name), key=lambda key: (-len(key), key))
     if matches:
         chosen = custom[matches[0]]
         return chosen.get("lr_mult", 1.0), chosen.get("decay_mult", 1.0)
     is_bias = name.rpartition(".")[2] == "bias"
-    lr = paramwise.get("bias_lr_mult", 1.0) if is_bias and not is_norm else 1.0
-    decay = (
-        paramwise.get("norm_decay_mult", 1.0) if is_norm else paramwise.get("bias_decay_mult", 1.0) if is_bias else 1.0
-    )
-    return lr, decay
+    if is_norm:
+        return 1.0, paramwise.get("norm_decay_mult", 1.0)
+    if is_bias:
+        return paramwise.get("bias_lr_mult", 1.0), paramwise.get("bias_decay_mult", 1.0)
+    return 1.0, 1.0
 
 
 def _group(parameters: list[nn.Parameter], lr: float, decay: float, optimizer: Mapping[str, Any]) -> dict[str, Any]:

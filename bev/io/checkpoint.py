@@ -26,7 +26,7 @@ class CheckpointError(RuntimeError):
 
 
 def save_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> None:
-    """Write a checkpoint so that a process killed at any moment leaves the old file or the new one, never half of it."""
+    """Write a checkpoint; a process killed at any moment leaves the old file or the new one, never half of it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -144,20 +144,25 @@ def load_weights(
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
     report = compare(model, weights)
     if not report.matched or not (partial or report.complete):
-        raise CheckpointError(
-            f"checkpoint {source} is of another model than {type(model).__name__}: {report.summary()}"
-        )
+        name = type(model).__name__
+        raise CheckpointError(f"checkpoint {source} is of another model than {name}: {report.summary()}")
     model.load_state_dict({key: weights[key] for key in report.matched}, strict=False)
     return report
 
 
 def _openmmlab_globals() -> list[Any]:
+    """HistoryBuffer and numpy scalars, with what they are made of, under the names of numpy 1 and of numpy 2."""
     import numpy as np
     from mmengine.logging import HistoryBuffer
 
-    multiarray = np.core.multiarray if np.lib.NumpyVersion(np.__version__) < "2.0.0" else np._core.multiarray
-    scalars = [np.dtype, *{type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")}]
-    return [HistoryBuffer, multiarray.scalar, multiarray._reconstruct, np.ndarray, *scalars]
+    core: Any = getattr(np, "core" if np.lib.NumpyVersion(np.__version__) < "2.0.0" else "_core")
+    functions = [
+        (getattr(core.multiarray, name), f"numpy.{package}.multiarray.{name}")
+        for name in ("scalar", "_reconstruct")
+        for package in ("core", "_core")
+    ]
+    kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    return [HistoryBuffer, *functions, np.ndarray, np.dtype, *kinds]
 
 
 def _first_line(error: BaseException) -> str:

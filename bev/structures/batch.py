@@ -69,6 +69,10 @@ class Batch:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
+    def pin_memory(self) -> Batch:
+        """Images in page-locked memory, whose copies to the device do not wait; torch's DataLoader calls this."""
+        return replace(self, images=self.images.pin_memory(), previous=tuple(b.pin_memory() for b in self.previous))
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return replace(

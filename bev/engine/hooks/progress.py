@@ -44,13 +44,8 @@ class ProgressHook(Hook):
         live = sys.stdout.isatty() if self.live is None else self.live
         if runner.rank != 0 or not live:
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-        )
-        self._progress = Progress(*columns, expand=True)
+        columns = (BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+        self._progress = Progress(TextColumn("{task.description}"), *columns, expand=True)
         self._progress.start()
         # The bar moves what is printed above itself, but the logger keeps the stream of before.
         for handler in runner.logger.handlers:
@@ -96,9 +91,8 @@ class ProgressHook(Hook):
         means = self._window.means()
         rates = [group["lr"] for group in runner.optim_wrapper.param_groups]
         times = {key: means.pop(key) for key in ("step_s", "data_share", "memory_mib")}
-        self._seconds_a_step = (
-            times["step_s"] if self._seconds_a_step is None else 0.5 * (self._seconds_a_step + times["step_s"])
-        )
+        smoothed = times["step_s"] if self._seconds_a_step is None else self._seconds_a_step
+        self._seconds_a_step = 0.5 * (smoothed + times["step_s"])
         parts = [f"loss {means.pop('loss'):.4f}"] if "loss" in means else []
         if terms and means:
             parts.append("(" + ", ".join(f"{name} {value:.4f}" for name, value in means.items()) + ")")

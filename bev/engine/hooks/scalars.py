@@ -64,7 +64,7 @@ class ScalarLogHook(Hook):
         self._window.add(scalars, loop.step_seconds, loop.data_seconds)
         if loop.steps_done % self.interval == 0 or loop.steps_done == loop.max_iters:
             # The rate of the step just made; the schedule has not moved on yet (its hook has a lower priority).
-            lr = runner.optim_wrapper.param_groups[0]["lr"]
+            lr = max(group["lr"] for group in runner.optim_wrapper.param_groups)
             self._write("train", loop.steps_done, {**self._window.means(over_processes=True), "lr": lr})
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:

@@ -57,7 +57,7 @@ class Window:
 
 
 def memory_mib() -> float:
-    """Peak of allocated device memory on CUDA, else this process's resident memory (its peak where only that is known)."""
+    """Peak of allocated device memory on CUDA, else this process's resident memory (its peak, but on Linux)."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     statm = Path("/proc/self/statm")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mmengine.evaluator import BaseMetric
 
 from bev.data.nuscenes.dataset import frames_of_split
@@ -97,8 +96,8 @@ class NuScenesMetric(BaseMetric):
         """Records of a frame's boxes that lie where their class is scored."""
         if token not in self.index.frame_of:
             raise ValueError(f"predictions for sample {token}, which is not in {self.root}/{self.version}")
-        ego = self.index.global_from_ego[self.index.frame_of[token]]
-        return detections(token, boxes[in_class_range(boxes, np.array(ego[:2, 3]), self.class_range_m)])
+        pose = self.index.global_from_ego[self.index.frame_of[token]]
+        return detections(token, boxes[in_class_range(boxes, pose, self.class_range_m)])
 
     def compute_metrics(self, results: list[tuple[str, list[Detection]]]) -> dict[str, float]:
         """Scores by name: ``NDS``, ``mAP``, ``mATE`` ..., ``AP/car`` ..., ``ATE/car`` ..."""

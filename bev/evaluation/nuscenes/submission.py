@@ -15,6 +15,7 @@ import torch
 
 from bev.data.nuscenes.tables import Quaternion, Vector
 from bev.geometry.rotations import quaternion_from_yaw
+from bev.geometry.transforms import transform_points
 from bev.io import FileError
 from bev.io.json_files import write_json
 from bev.registry import suggest
@@ -112,11 +113,15 @@ def to_global(boxes: Boxes3D, global_from_ref: torch.Tensor) -> Boxes3D:
     return kept.transform(global_from_ref.double().cpu(), "global")
 
 
-def in_class_range(boxes: Boxes3D, ego_xy_m: np.ndarray, class_range_m: Mapping[str, float]) -> torch.Tensor:
-    """(M,) bool: nearer to the vehicle (x, y in the global frame) than the range in which their class is scored."""
+def in_class_range(boxes: Boxes3D, global_from_ego: np.ndarray, class_range_m: Mapping[str, float]) -> torch.Tensor:
+    """(M,) bool: boxes of the global frame that are nearer to the vehicle than the range in which their class is scored.
+
+    The distance is taken in the plane of the vehicle's own frame, as the published detectors do before they write their
+    results; the devkit filters once more, in the global plane.
+    """
     limit = torch.tensor([class_range_m[name] for name in CLASSES], dtype=torch.float64)
-    offset = boxes.center_m[:, :2].double() - torch.as_tensor(ego_xy_m, dtype=torch.float64)
-    return offset.norm(dim=1) < limit[boxes.label]
+    ego_from_global = torch.from_numpy(np.linalg.inv(global_from_ego))
+    return transform_points(ego_from_global, boxes.center_m.double())[:, :2].norm(dim=1) < limit[boxes.label]
 
 
 def write_submission(
