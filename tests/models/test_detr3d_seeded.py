@@ -138,7 +138,7 @@ def test_image_targets_lie_at_the_projected_centres_and_ignore_what_no_camera_se
 def test_denoising_queries() -> None:
     torch.manual_seed(0)
     boxes = [random_boxes(5), Boxes3D.empty("lidar"), random_boxes(2, seed=3)]
-    noisy = Denoising(groups=3, center_share=0.1, label_flip=0.0).draw(boxes, 10)
+    noisy = Denoising(num_queries=30, center_share=0.1, label_flip=0.0).draw(boxes, 10)
     assert noisy is not None and noisy.point_m.shape == (3, 3 * 2 * 5, 3)
     assert [int((row >= 0).sum()) for row in noisy.box] == [15, 0, 6]
     sample, query = (noisy.box >= 0).nonzero(as_tuple=True)
@@ -153,7 +153,7 @@ def test_denoising_queries() -> None:
 
 
 def test_other_queries_never_see_the_ground_truth() -> None:
-    noisy = Denoising(groups=2).draw([random_boxes(3)], 10)
+    noisy = Denoising(num_queries=14).draw([random_boxes(3)], 10)
     assert noisy is not None
     mask = noisy.attention_mask(others=4)
     assert bool(mask[12:, :12].all()) and not mask[12:, 12:].any()

@@ -20,7 +20,6 @@ from bev.structures import Boxes3D, CameraRig
 
 _HEATMAP_BIAS = -2.19  # sigmoid = 0.1, as in CenterNet
 _MIN_OVERLAP = 0.3  # of a 2D box with itself, shifted by the Gaussian's radius
-_LOG_DEPTH_MEAN = 3.0  # log m: 20 m, where an untrained head puts everything
 
 
 class CenterMaps(NamedTuple):
@@ -70,11 +69,14 @@ class ImageCenterHead(nn.Module):
         stride_px: network px per pixel of the map.
     """
 
+    log_depth: Tensor
+
     def __init__(
         self, in_channels: int, hidden_channels: int, num_classes: int, depth_bins: DepthBins, stride_px: int
     ) -> None:
         super().__init__()
         self.num_classes, self.depth_bins, self.stride_px = num_classes, depth_bins, stride_px
+        self.register_buffer("log_depth", depth_bins.centers_m().log(), persistent=False)
         self.hidden = ConvModule(in_channels + RAY_CHANNELS, hidden_channels)
         self.output = nn.Conv2d(hidden_channels, num_classes + 3 + len(depth_bins), 1)
         with torch.no_grad():
@@ -86,8 +88,17 @@ class ImageCenterHead(nn.Module):
         rays = pixel_rays(rig, self.stride_px).to(features.dtype)
         known = torch.cat([features.permute(0, 1, 3, 4, 2), rays.permute(0, 1, 3, 4, 2)], -1).permute(0, 1, 4, 2, 3)
         maps = self.output(self.hidden(known.flatten(0, 1))).float().unflatten(0, features.shape[:2])
-        heatmap, offset, log_depth, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
-        return CenterMaps(heatmap, offset, log_depth.squeeze(2) + _LOG_DEPTH_MEAN, depth.permute(0, 1, 3, 4, 2))
+        heatmap, offset, behind, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
+        depth = depth.permute(0, 1, 3, 4, 2)
+        # A box's centre lies a little behind the surface, which every LiDAR point teaches and a few centres do not.
+        return CenterMaps(heatmap, offset, self._surface_log_depth(depth.detach()) + behind.squeeze(2), depth)
+
+    def _surface_log_depth(self, depth_logits: Tensor) -> Tensor:
+        """(..., D) -> (...,) mean log depth around the likeliest bin; a mean over all bins would fall between modes."""
+        bins = torch.arange(depth_logits.shape[-1], device=depth_logits.device)
+        near = (bins - depth_logits.argmax(-1, keepdim=True)).abs() <= 2
+        probability = depth_logits.masked_fill(~near, -torch.inf).softmax(-1)
+        return (probability * self.log_depth).sum(-1)
 
     def seeds(self, maps: CenterMaps, rig: CameraRig, count: int) -> Seeds:
         """The ``count`` highest local maxima of all cameras, lifted with their predicted depth. Not differentiable."""
