@@ -143,8 +143,8 @@ def _check_frame(frame: InfoFrame, where: str) -> None:
 
 
 def _read_v2(row: dict[str, Any], names: dict[int, str], convention: BoxConvention) -> InfoFrame:
-    ego_from_lidar = np.array(row["lidar_points"]["lidar2ego"], np.float64)
-    global_from_ego = np.array(row["ego2global"], np.float64)
+    ego_from_lidar = _matrix(row["lidar_points"], "lidar2ego")
+    global_from_ego = _matrix(row, "ego2global")
     frame = InfoFrame(
         token=str(row.get("token", row.get("sample_idx", ""))),
         timestamp_us=round(row["timestamp"] * 1e6),
@@ -153,13 +153,12 @@ def _read_v2(row: dict[str, Any], names: dict[int, str], convention: BoxConventi
         global_from_ego=global_from_ego,
         boxes=_boxes_v2(row.get("instances", []), names, convention),
     )
-    global_from_lidar = global_from_ego @ ego_from_lidar
     for name, camera in row["images"].items():
         if camera.get("img_path") is None:
             continue
-        ego_from_camera = np.array(camera["cam2ego"], np.float64)
+        ego_from_camera = _matrix(camera, "cam2ego")
         # The vehicle's pose at the camera's time is not stored; it is what makes lidar2cam come out.
-        global_from_camera = global_from_lidar @ np.linalg.inv(np.array(camera["lidar2cam"], np.float64))
+        global_from_camera = global_from_ego @ ego_from_lidar @ np.linalg.inv(_matrix(camera, "lidar2cam"))
         frame.cameras[name] = InfoCamera(
             camera["img_path"],
             round(camera.get("timestamp", row["timestamp"]) * 1e6),
@@ -168,6 +167,13 @@ def _read_v2(row: dict[str, Any], names: dict[int, str], convention: BoxConventi
             global_from_camera @ np.linalg.inv(ego_from_camera),
         )
     return frame
+
+
+def _matrix(row: dict[str, Any], key: str) -> np.ndarray:
+    matrix = np.array(row[key], np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise ValueError(f"{key} is not a 4x4 matrix of finite numbers")
+    return matrix
 
 
 def _boxes_v2(instances: Sequence[dict[str, Any]], names: dict[int, str], convention: BoxConvention) -> Boxes3D:
