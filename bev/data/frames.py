@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bev.data.draw import Draw
+from bev.data.frame_boxes import boxes_in_global
 from bev.data.frame_index import FrameIndex
 from bev.data.transforms import ImageDraw, ImageTransform, SampleTransform
-from bev.geometry.rotations import matrix_from_quaternion, yaw_from_matrix
 from bev.io import FileError
 from bev.io.images import read_image
 from bev.io.points import read_nuscenes_points
@@ -266,41 +266,6 @@ class FrameDataset(Dataset[Sample]):
         if int(self._marks[position]) != fault:
             self._marks[position] = fault
             _LOG.warning(message)
-
-
-def boxes_in_global(index: FrameIndex, frame: int) -> Boxes3D:
-    """Boxes of the ten detection classes of a frame, global frame, float64."""
-    rows = index.boxes_of(frame)
-    rows = np.arange(rows.start, rows.stop)[index.box_label[rows] >= 0]
-    column = {f: torch.from_numpy(getattr(index, f"box_{f}")[rows]) for f in _BOX_FIELDS}
-    return Boxes3D(
-        center_m=column["center_m"],
-        size_m=column["size_m"],
-        yaw_rad=yaw_from_matrix(matrix_from_quaternion(column["rotation"])),
-        velocity_mps=column["velocity_mps"][:, :2],
-        label=column["label"].long(),
-        score=torch.ones(len(rows), dtype=torch.float64),
-        frame="global",
-        attribute=column["attribute"].long(),
-        num_lidar_pts=column["num_lidar_pts"].long(),
-        num_radar_pts=column["num_radar_pts"].long(),
-        visibility=column["visibility"].long(),
-        track_id=column["track"].long(),
-    )
-
-
-_BOX_FIELDS = (
-    "center_m",
-    "size_m",
-    "rotation",
-    "velocity_mps",
-    "label",
-    "attribute",
-    "num_lidar_pts",
-    "num_radar_pts",
-    "visibility",
-    "track",
-)
 
 
 Kind = TypeVar("Kind", bound=type)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bev.data import InfoDataset, load_frame
-from bev.data.frames import boxes_in_global
+from bev.data.frame_boxes import boxes_in_global
 from bev.data.infos import index_of_infos, read_infos
 from bev.geometry.boxes import points_in_boxes
 from bev.geometry.projection import project

@@ -93,7 +93,7 @@ def test_attributes_are_predicted_or_usual() -> None:
 def test_predictions_that_are_not_finite_are_named() -> None:
     boxes = global_boxes(3)
     broken = replace(boxes, size_m=boxes.size_m * torch.tensor([1.0, math.inf, 1.0]))
-    with pytest.raises(ValueError, match="sample abc: a predicted size is not finite"):
+    with pytest.raises(ValueError, match="sample abc: a predicted size_m is not finite"):
         detections("abc", broken)
     with pytest.raises(ValueError, match="global frame, got 'lidar'"):
         detections("abc", random_boxes(np.random.default_rng(0), 2))

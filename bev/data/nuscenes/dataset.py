@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bev.data.frames import FrameDataset, takes_frame_options
 from bev.data.frame_index import FrameIndex
+from bev.data.frames import FrameDataset, takes_frame_options
 from bev.data.nuscenes.splits import scenes_of_split
 from bev.data.nuscenes.store import load_index
 from bev.registry import DATASETS

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bev.data.nuscenes.build import build_index
 from bev.data.frame_index import FORMAT, FrameIndex
+from bev.data.nuscenes.build import build_index
 from bev.data.nuscenes.tables import TABLES
 from bev.io import FileError
 

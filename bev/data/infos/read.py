@@ -1,4 +1,4 @@
-"""Info files of mmdet3d (pickles) as a data set: the 1.x flavour (v2) and nuScenes files of 0.x."""
+"""Frames of mmdet3d's info files: the 1.x flavour (v2) and nuScenes files of 0.x."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from bev.data.frame_index import FrameIndex
-from bev.data.frames import FrameDataset, takes_frame_options
-from bev.geometry.rotations import quaternion_from_yaw
 from bev.geometry.transforms import rigid_from_quaternion
 from bev.io import FileError
-from bev.io.columns import Strings
 from bev.io.pickle import read_pickle
-from bev.registry import DATASETS
-from bev.structures import Boxes3D, Sample
-from bev.structures.conventions import CAMERAS_DETR3D, CLASSES, BoxConvention, boxes_from_array
-
-# Key frames are half a second apart; the same limit as for nuScenes' velocities.
-_MAX_GAP_US = 1_500_000
+from bev.structures import Boxes3D
+from bev.structures.conventions import CLASSES, BoxConvention, boxes_from_array
 
 
 @dataclass
@@ -52,49 +44,6 @@ class InfoFrame:
     def scene(self) -> str:
         """Info files do not name the scene; the recording's log, the first part of every file name, is the nearest."""
         return Path(self.lidar_file).name.partition("__")[0]
-
-
-@DATASETS.register_module()
-@takes_frame_options
-class InfoDataset(FrameDataset):
-    """Frames of an mmdet3d info file.
-
-    Args:
-        path: the pickle; it is read with a restricted unpickler.
-        root: folder of the sensor files; None: the pickle's. File names are looked up as they are and under
-            ``samples/<channel>/``.
-        convention: of the boxes. v2 files are ``mmdet3d_v1``. Files of 0.x do not say theirs, and reading it wrongly
-            is silent: it must be given (``mmdet3d_v0`` for those that mmdet3d < 1.0 wrote).
-        options: arguments of :class:`bev.data.frames.FrameDataset`.
-
-    Raises:
-        FileError: not an info file; names the frame and the key.
-        ValueError: a 0.x file without ``convention``.
-    """
-
-    def __init__(
-        self, path: str, root: str | None = None, convention: BoxConvention | None = None, **options: Any
-    ) -> None:
-        frames = read_infos(path, convention)
-        folder = Path(path).parent if root is None else Path(root)
-        index = index_of_infos(frames, folder)
-        super().__init__(index, np.arange(len(index)), folder, **options)
-
-
-
-def load_frame(folder: str | Path, cameras: Sequence[str] = CAMERAS_DETR3D) -> Sample:
-    """The one key frame of a folder with an info pickle (v2) and its sensor files.
-
-    Returns:
-        Full-size images, rig, LiDAR points and boxes, in the LiDAR frame.
-
-    Raises:
-        FileError: the folder has no single pickle, or one of its files cannot be used.
-    """
-    pickles = sorted(Path(folder).glob("*.pkl"))
-    if len(pickles) != 1:
-        raise FileError(f"{folder}: expected one info pickle (.pkl), found {len(pickles)}")
-    return InfoDataset(str(pickles[0]), cameras=cameras, load_points=True, use_valid_flag=False)[0]
 
 
 def read_infos(path: str | Path, convention: BoxConvention | None = None) -> list[InfoFrame]:
@@ -224,93 +173,3 @@ def _pose(quaternion: Sequence[float], translation: Sequence[float]) -> np.ndarr
     return rigid_from_quaternion(
         torch.tensor(list(quaternion), dtype=torch.float64), torch.tensor(list(translation), dtype=torch.float64)
     ).numpy()
-
-
-def index_of_infos(frames: Sequence[InfoFrame], root: Path) -> FrameIndex:
-    """The same columns as from tables, frames in the file's order; boxes taken to the global frame."""
-    channels = sorted({name for frame in frames for name in frame.cameras})
-    scenes = list(dict.fromkeys(frame.scene for frame in frames))
-    previous = _previous(frames)
-    following = np.full(len(frames), -1, np.int32)
-    following[previous[previous >= 0]] = np.flatnonzero(previous >= 0)
-    return FrameIndex(
-        scene_name=Strings.pack(scenes),
-        channel=Strings.pack(channels),
-        category=Strings.pack(CLASSES),
-        token=Strings.pack([f.token for f in frames]),
-        scene=np.array([scenes.index(f.scene) for f in frames], np.int32),
-        timestamp_us=np.array([f.timestamp_us for f in frames], np.int64),
-        previous=previous,
-        following=following,
-        lidar_file=Strings.pack([_locate(root, f.lidar_file, "LIDAR_TOP") for f in frames]),
-        global_from_ego=np.array([f.global_from_ego for f in frames]),
-        ego_from_lidar=np.array([f.ego_from_lidar for f in frames]),
-        **_camera_columns(frames, channels, root),
-        **_box_columns(frames),
-    )
-
-
-def _previous(frames: Sequence[InfoFrame]) -> np.ndarray:
-    """(F,) int32 row of the frame before, in the same recording and at most 1.5 s earlier; else -1."""
-    order = sorted(range(len(frames)), key=lambda i: (frames[i].scene, frames[i].timestamp_us))
-    previous = np.full(len(frames), -1, np.int32)
-    for before, after in zip(order, order[1:]):
-        gap = frames[after].timestamp_us - frames[before].timestamp_us
-        if frames[before].scene == frames[after].scene and gap <= _MAX_GAP_US:
-            previous[after] = before
-    return previous
-
-
-def _locate(root: Path, name: str, channel: str) -> str:
-    """A file name relative to ``root``: from ``samples/`` or ``sweeps/`` on, as it is, or in the channel's folder."""
-    for folder in ("samples/", "sweeps/"):
-        if folder in name:
-            return name[name.index(folder) :]
-    return name if (root / name).exists() else f"samples/{channel}/{name}"
-
-
-def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: Path) -> dict[str, Any]:
-    cells = [(frame.cameras.get(name), name) for frame in frames for name in channels]
-    present = [camera for camera, _ in cells if camera is not None]
-    shape = (len(frames), len(channels))
-    there = np.array([camera is not None for camera, _ in cells], bool).reshape(shape)
-    calibration = np.full(shape, -1, np.int32)
-    calibration[there] = np.arange(len(present))
-    timestamp, pose = np.zeros(shape, np.int64), np.tile(np.eye(4), (*shape, 1, 1))
-    timestamp[there] = [camera.timestamp_us for camera in present]
-    pose[there] = np.array([camera.global_from_ego for camera in present]).reshape(-1, 4, 4)
-    return {
-        "camera_file": Strings.pack([_locate(root, c.file, name) if c is not None else "" for c, name in cells]),
-        "camera_timestamp_us": timestamp,
-        "camera_size_px": np.zeros((*shape, 2), np.int32),
-        "camera_calibration": calibration,
-        "global_from_ego_of_camera": pose,
-        "ego_from_camera": np.array([camera.ego_from_camera for camera in present]).reshape(-1, 4, 4),
-        "intrinsics": np.array([camera.intrinsics for camera in present]).reshape(-1, 3, 3),
-    }
-
-
-def _box_columns(frames: Sequence[InfoFrame]) -> dict[str, Any]:
-    boxes = [
-        f.boxes.transform(torch.from_numpy(f.global_from_ego @ f.ego_from_lidar), "global") for f in frames
-    ] or [Boxes3D.empty("global")]
-    joined = Boxes3D.cat(boxes)
-    count = len(joined)
-    velocity = torch.cat([joined.velocity_mps, torch.zeros_like(joined.velocity_mps[:, :1])], 1)
-    zeros = torch.zeros(count, dtype=torch.int32)
-    lidar = zeros if joined.num_lidar_pts is None else joined.num_lidar_pts.int()
-    radar = zeros if joined.num_radar_pts is None else joined.num_radar_pts.int()
-    return {
-        "box_end": np.cumsum([len(b) for b in boxes])[: len(frames)].astype(np.int64),
-        "box_center_m": joined.center_m.numpy(),
-        "box_size_m": joined.size_m.numpy(),
-        "box_rotation": quaternion_from_yaw(joined.yaw_rad).numpy(),
-        "box_velocity_mps": velocity.numpy(),
-        "box_category": joined.label.to(torch.int16).numpy(),
-        "box_label": joined.label.to(torch.int8).numpy(),
-        "box_attribute": np.full(count, -1, np.int8),
-        "box_num_lidar_pts": lidar.numpy(),
-        "box_num_radar_pts": radar.numpy(),
-        "box_visibility": np.zeros(count, np.int8),
-        "box_track": np.full(count, -1, np.int32),
-    }
