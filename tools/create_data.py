@@ -1,0 +1,57 @@
+#!/usr/bin/env python
+"""Make a data set: `python tools/create_data.py synthetic --out data/synthetic --scenes 10 --seed 0`."""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bev.data.synthetic import WorldOptions, generate  # noqa: E402
+
+
+def add_synthetic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The sub-command ``synthetic``: a made-up nuScenes."""
+    parser = commands.add_parser("synthetic", help="a synthetic nuScenes; needs no download",
+                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    defaults = {name: field.default for name, field in WorldOptions.__dataclass_fields__.items()}
+    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("--scenes", type=int, required=True, help="scenes in all, the held-out ones included")
+    parser.add_argument("--val-scenes", type=int, default=None, help="held-out scenes (default: a fifth)")
+    for name, text in (("seed", "everything follows from it"), ("width", "picture width [px]"),
+                       ("height", "picture height [px]"), ("frames_per_scene", "key frames a scene, 2 a second"),
+                       ("sweeps", "LiDAR sweeps between two key frames"), ("jpeg_quality", "1 to 100")):
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=defaults[name], help=text)
+    parser.add_argument("--version", default=defaults["version"], help="folder of the tables")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--overwrite", action="store_true", help="replace a synthetic data set in --out")
+    parser.set_defaults(run=synthetic)
+
+
+def synthetic(arguments: argparse.Namespace) -> None:
+    """Run ``synthetic``."""
+    options = {k: v for k, v in vars(arguments).items() if k not in ("command", "run", "out")}
+    start = time.monotonic()
+    root = generate(arguments.out, progress=True, **options)
+    seconds, frames = time.monotonic() - start, arguments.scenes * arguments.frames_per_scene
+    print(f"{frames} key frames in {seconds:.1f} s ({frames / seconds:.1f} a second): {root}/{arguments.version}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run; errors of use are one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_synthetic(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"create_data.py {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
