@@ -17,7 +17,7 @@ from bev.io.images import read_image
 from bev.registry import DATASETS, ConfigError
 from bev.structures import collate
 from bev.structures.conventions import CAMERAS_BEVDET, CAMERAS_DETR3D
-from tests.data.tiny_nuscenes import VERSION
+from tests.data.tiny_nuscenes import VERSION, edit_table
 
 IMAGE = dict(type="ImageTransform", size=(48, 96))
 RANDOM = dict(IMAGE, resize=(0.6, 0.9), flip=0.5, rotate_deg=(-5, 5))
@@ -250,3 +250,34 @@ def test_collate_of_samples_without_annotations(own_root: Path) -> None:
         (own_root / VERSION / f"{table}.json").write_text("[]")
     samples = [build(own_root)[i] for i in range(2)]
     assert samples[0].boxes is None and collate(samples).boxes is None
+
+
+def _drop_camera(root: Path, camera: str, frames: tuple[int, ...]) -> None:
+    names = {f"samples/{camera}/scene-a__{i}.jpg" for i in frames}
+
+    def drop(rows: list[dict[str, Any]]) -> None:
+        rows[:] = [r for r in rows if r["filename"] not in names]
+
+    edit_table(root, "sample_data", drop)
+
+
+def test_a_camera_that_misses_a_frame_keeps_its_geometry(own_root: Path) -> None:
+    whole = build(own_root)[1]
+    _drop_camera(own_root, "CAM_BACK", (1,))
+    with pytest.raises(FileError, match="CAM_BACK has no picture"):
+        build(own_root)[1]
+    sample = build(own_root, on_error="blank_camera")[1]
+    i = CAMERAS_DETR3D.index("CAM_BACK")
+    assert not sample.images[i].any() and sample.valid
+    torch.testing.assert_close(sample.rig.intrinsics, whole.rig.intrinsics)
+    # Its pose is the one at the LiDAR's time instead of its own, some centimetres away.
+    torch.testing.assert_close(sample.rig.cam_from_ref[i], whole.rig.cam_from_ref[i], atol=0.3, rtol=0)
+    assert sample.rig.timestamp_us[i] == sample.timestamp_us
+
+
+def test_a_camera_that_misses_a_scene_is_an_error(own_root: Path) -> None:
+    _drop_camera(own_root, "CAM_BACK", (0, 1, 2, 3))
+    with pytest.raises(FileError, match="has no calibration of CAM_BACK"):
+        build(own_root, on_error="blank_camera")[1]
+    others = tuple(c for c in CAMERAS_DETR3D if c != "CAM_BACK")
+    assert build(own_root, cameras=others)[1].images.shape[0] == 5
