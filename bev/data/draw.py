@@ -1,4 +1,5 @@
 """What a sampler asks a data set for."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -35,10 +35,6 @@ class BEVGrid:
         z, y, x = (round((high - low) / cell) for low, high, cell in (self.z_m, self.y_m, self.x_m))
         return z, y, x
 
-    def _axes(self) -> tuple[list[float], list[float]]:
-        axes = (self.x_m, self.y_m, self.z_m)
-        return [a[0] for a in axes], [a[2] for a in axes]
-
     def flat_index(self, xyz_m: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of each point.
 
@@ -49,12 +45,15 @@ class BEVGrid:
             index: (...,) int64 ``(z * Y + y) * X + x``; meaningless outside.
             inside: (...,) bool; a point on a lower edge is inside, on the grid's upper edge outside.
         """
-        low, cell = self._axes()
-        position = torch.floor((xyz_m - xyz_m.new_tensor(low)) / xyz_m.new_tensor(cell))
         z_count, y_count, x_count = self.shape
-        inside = ((position >= 0) & (position < position.new_tensor([x_count, y_count, z_count]))).all(-1)
-        x, y, z = position.long().unbind(-1)
-        return (z * y_count + y) * x_count + x, inside
+        inside = torch.ones((), dtype=torch.bool, device=xyz_m.device)
+        index = torch.zeros((), dtype=torch.int64, device=xyz_m.device)
+        axes = ((2, self.z_m, z_count), (1, self.y_m, y_count), (0, self.x_m, x_count))
+        for axis, (low, _, cell), count in axes:
+            position = ((xyz_m[..., axis] - low) / cell).floor_()
+            inside = inside & (position >= 0) & (position < count)
+            index = index * count + position.long()
+        return index, inside
 
     def centers_m(self, device: torch.device | str = "cpu") -> Tensor:
         """(Y, X, 2) x, y of the cells' centres, m."""

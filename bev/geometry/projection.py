@@ -24,8 +24,10 @@ def project(xyz_m: Tensor, img_from_ref: Tensor) -> tuple[Tensor, Tensor]:
     """
     with torch.autocast(xyz_m.device.type, enabled=False):
         xyz_m, img_from_ref = xyz_m.float(), img_from_ref.float()
-        homogeneous = torch.cat([xyz_m, torch.ones_like(xyz_m[..., :1])], -1)
-        projected = homogeneous.unsqueeze(-3) @ img_from_ref.transpose(-1, -2)
+        # All cameras in one product: (P, 3) x (3, 3 N) is many times faster than N small batched ones.
+        rows = img_from_ref[..., :3, :].flatten(-3, -2)
+        projected = xyz_m @ rows[..., :3].transpose(-1, -2) + rows[..., None, :, 3]
+        projected = projected.unflatten(-1, (-1, 3)).transpose(-2, -3)
         depth_m = projected[..., 2]
         return projected[..., :2] / depth_m.clamp(min=MIN_DEPTH_M).unsqueeze(-1), depth_m
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,7 @@ class Batch:
         global_from_ref: (B, 4, 4) float64 metres.
         timestamp_us: (B,) int64.
         previous: earlier frames as batches, oldest first.
+        derived: what a detector has computed from this batch's ground truth, so that counts and losses share it.
     """
 
     images: Tensor
@@ -63,9 +64,14 @@ class Batch:
     boxes: list[Boxes3D] | None = None
     points: list[PointCloud] | None = None
     previous: tuple[Batch, ...] = ()
+    derived: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
+
+    def pin_memory(self) -> Batch:
+        """Images in page-locked memory, whose copies to the device do not wait; torch's DataLoader calls this."""
+        return replace(self, images=self.images.pin_memory(), previous=tuple(b.pin_memory() for b in self.previous))
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -78,6 +84,7 @@ class Batch:
             boxes=None if self.boxes is None else [b.to(device) for b in self.boxes],
             points=None if self.points is None else [p.to(device) for p in self.points],
             previous=tuple(b.to(device) for b in self.previous),
+            derived={},
         )
 
 

@@ -95,7 +95,7 @@ class CameraRig:
         )
 
     def augment_ref(self, new_from_ref: Tensor) -> CameraRig:
-        """Express the rig in another reference frame; ``new_from_ref`` is broadcastable to (*B, N, 4, 4), invertible."""
+        """Express the rig in another reference frame; ``new_from_ref`` broadcasts to (*B, N, 4, 4), invertible."""
         return replace(self, cam_from_ref=self.cam_from_ref @ torch.linalg.inv(new_from_ref.to(self.cam_from_ref)))
 
     def check(self, source: str) -> CameraRig:

@@ -84,9 +84,7 @@ class TinyNuScenes:
         times = start + np.cumsum([0, 500_000, 498_117, 3_100_000][:count])
         for i in range(count):
             neighbours = {"prev": samples[i - 1] if i else "", "next": samples[i + 1] if i + 1 < count else ""}
-            self._add(
-                "sample", token=samples[i], timestamp=int(times[i]), scene_token=token(scene), **neighbours
-            )
+            self._add("sample", token=samples[i], timestamp=int(times[i]), scene_token=token(scene), **neighbours)
             self._add_sensor_data(scene, i, samples[i], int(times[i]), calibrations)
         self._add_objects(scene, samples, objects)
 

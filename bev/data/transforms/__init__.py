@@ -5,5 +5,14 @@ from bev.data.transforms.image import ImageDraw, ImageTransform
 from bev.data.transforms.mirror import RigMirror
 from bev.data.transforms.photometric import PhotoMetricDistortion
 from bev.data.transforms.range_filter import RangeFilter
+from bev.data.transforms.rotate import RotateReference
 
-__all__ = ["ImageDraw", "ImageTransform", "PhotoMetricDistortion", "RangeFilter", "RigMirror", "SampleTransform"]
+__all__ = [
+    "ImageDraw",
+    "ImageTransform",
+    "PhotoMetricDistortion",
+    "RangeFilter",
+    "RigMirror",
+    "RotateReference",
+    "SampleTransform",
+]

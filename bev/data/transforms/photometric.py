@@ -49,7 +49,12 @@ class PhotoMetricDistortion(SampleTransform[list[ColourDraw]]):
         hue_deg: float = 18.0,
         swap_channels: bool = True,
     ) -> None:
-        if brightness < 0 or hue_deg < 0 or not 0 <= contrast[0] <= contrast[1] or not 0 <= saturation[0] <= saturation[1]:
+        if (
+            brightness < 0
+            or hue_deg < 0
+            or not 0 <= contrast[0] <= contrast[1]
+            or not 0 <= saturation[0] <= saturation[1]
+        ):
             raise ValueError(
                 f"PhotoMetricDistortion: brightness {brightness} and hue_deg {hue_deg} must not be negative, "
                 f"contrast {contrast} and saturation {saturation} must be (low, high)"

@@ -19,9 +19,7 @@ class RangeFilter(SampleTransform[None]):
         x_m, y_m: (low, high); the borders belong to the outside, as in mmdet3d's ObjectRangeFilter.
     """
 
-    def __init__(
-        self, x_m: tuple[float, float] = (-51.2, 51.2), y_m: tuple[float, float] = (-51.2, 51.2)
-    ) -> None:
+    def __init__(self, x_m: tuple[float, float] = (-51.2, 51.2), y_m: tuple[float, float] = (-51.2, 51.2)) -> None:
         if not (x_m[0] < x_m[1] and y_m[0] < y_m[1]):
             raise ValueError(f"RangeFilter: x_m {x_m} and y_m {y_m} must be (low, high)")
         self.x_m, self.y_m = x_m, y_m

@@ -48,3 +48,10 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, sorted by falling score. Needs no ground truth."""
+
+
+def ground_truth(batch: Batch) -> list[Boxes3D]:
+    """The batch's boxes. Raises ValueError, naming the samples, where there are none to learn from."""
+    if batch.boxes is None:
+        raise ValueError(f"samples {batch.tokens} have no ground truth to learn from")
+    return batch.boxes
