@@ -67,13 +67,8 @@ def detections(token: str, boxes: Boxes3D) -> list[Detection]:
         raise ValueError(f"sample {token}: a submission needs boxes in the global frame, got {boxes.frame!r}")
     boxes = boxes[torch.argsort(boxes.score, descending=True, stable=True)[:MAX_BOXES]].to("cpu")
     velocity = torch.nan_to_num(boxes.velocity_mps, nan=0.0)
-    for name, value in (
-        ("center", boxes.center_m),
-        ("size", boxes.size_m),
-        ("yaw", boxes.yaw_rad),
-        ("score", boxes.score),
-    ):
-        if not bool(torch.isfinite(value).all()):
+    for name in ("center_m", "size_m", "yaw_rad", "score"):
+        if not bool(torch.isfinite(getattr(boxes, name)).all()):
             raise ValueError(f"sample {token}: a predicted {name} is not finite")
     columns = zip(
         boxes.center_m.tolist(),
@@ -114,7 +109,7 @@ def to_global(boxes: Boxes3D, global_from_ref: torch.Tensor) -> Boxes3D:
 
 
 def in_class_range(boxes: Boxes3D, global_from_ego: np.ndarray, class_range_m: Mapping[str, float]) -> torch.Tensor:
-    """(M,) bool: boxes of the global frame that are nearer to the vehicle than the range in which their class is scored.
+    """(M,) bool: boxes (global frame) that are nearer to the vehicle than the range in which their class is scored.
 
     The distance is taken in the plane of the vehicle's own frame, as the published detectors do before they write their
     results; the devkit filters once more, in the global plane.
@@ -135,8 +130,8 @@ def read_submission(path: str | Path) -> Submission:
     """Read and check a submission.
 
     Raises:
-        FileError: missing, not JSON, or a record that the evaluation cannot use (501 boxes in a sample, an unknown class
-            or attribute, NaN, a wrong number of values ...); names the sample and the box.
+        FileError: missing, not JSON, or a record that the evaluation cannot use (501 boxes in a sample, an unknown
+            class or attribute, NaN, a wrong number of values ...); names the sample and the box.
     """
     try:
         data = Path(path).read_bytes()
