@@ -125,7 +125,7 @@ class Director:
             return self.people.add(category, size, self._still(road, along, lateral, turn),
                                    still="cycle.without_rider", moving="cycle.with_rider")
         size, large = self.people.size(category), category != "vehicle.car"
-        if u < (0.25 if large else 0.22) and not early:
+        if u < (0.45 if large else 0.22) and not early:
             lateral, turn = float(self.random.uniform(16, 30)), float(self.random.uniform(-np.pi, np.pi))
         else:
             lateral = paths.PARKING_M + max(0.0, size[0] - 2.3) / 2 + float(self.random.normal(0, 0.08))

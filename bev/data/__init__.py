@@ -1,0 +1,1 @@
+"""Data sets: nuScenes and what feeds it."""
