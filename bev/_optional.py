@@ -1,4 +1,5 @@
 """Import of optional packages with an error that says what to install."""
+
 from __future__ import annotations
 
 import importlib
@@ -18,4 +19,6 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"{module} cannot be imported ({error}); install it with: pip install 'bevstack[{extra}]'") from error
+        raise ImportError(
+            f"{module} cannot be imported ({error}); install it with: pip install 'bevstack[{extra}]'"
+        ) from error

@@ -1,4 +1,5 @@
 """Where the optional test material lies; tests skip where it is absent."""
+
 from __future__ import annotations
 
 import os
@@ -27,6 +28,10 @@ def real_data_dir(item: str = "") -> Path:
 
 
 def golden_cases(item: str, pattern: str = "*") -> list[Path]:
-    """Every golden file (or case folder) of an item, for ``pytest.mark.parametrize``: empty where absent, never an error."""
+    """Every golden file (or case folder) of an item, for ``pytest.mark.parametrize``; empty where absent."""
     folder = Path(os.environ.get("BEV_GOLDEN", REPO_ROOT.parent / "shared" / "golden")) / item
-    return sorted(p for p in folder.glob(pattern) if p.suffix == ".safetensors" or p.name.startswith("case_")) if folder.is_dir() else []
+    return (
+        sorted(p for p in folder.glob(pattern) if p.suffix == ".safetensors" or p.name.startswith("case_"))
+        if folder.is_dir()
+        else []
+    )

@@ -1,0 +1,54 @@
+# make demo   train, score and draw a detector on synthetic data, from a bare machine
+# make test   style checks and the whole test suite
+# Both make .venv first, once. Options: PYTHON=python3.11  TORCH="torch==2.13.0"  EXTRAS=nuscenes,viz,train,dev
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3 || command -v python)
+TORCH ?= torch==2.13.0
+EXTRAS ?= nuscenes,viz,train,dev
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install lint test demo gpu bench-synthetic clean
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+install: $(INSTALLED)
+
+# The stamp depends on what says what to install, so that a second call installs nothing.
+$(INSTALLED): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed, this is " + sys.version)'
+	@date +%s > .install-start
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools wheel
+	@# torch alone first: where its CPU build is what the name gives, nothing later may pull another one.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
+	@# Two of the packages above bring two builds of cv2 into one folder; the last one written is the one without a GUI.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+		"opencv-python-headless==$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check 2>/dev/null \
+		| sed -n 's/^opencv-python-headless==//p')"
+	@bash tools/install_system_packages.sh
+	@echo $$(( $$(date +%s) - $$(cat .install-start) )) > $@ && rm -f .install-start
+
+lint: $(INSTALLED)
+	$(BIN)/flake8 bev tools tests benchmarks configs projects
+	$(BIN)/isort --check-only --quiet bev tools tests benchmarks projects
+	$(BIN)/mypy bev
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+demo: $(INSTALLED)
+	$(BIN)/python tools/demo.py
+
+gpu: $(INSTALLED)
+	$(BIN)/python -m pytest -m gpu
+
+clean:
+	rm -rf .venv build dist *.egg-info work_dirs .pytest_cache .mypy_cache
+
+# Scores and learning curves of the synthetic configurations, on the demo's data: about 50 minutes.
+bench-synthetic: $(INSTALLED)
+	test -d data/synthetic || $(BIN)/python tools/create_data.py synthetic --out data/synthetic --scenes 42 --val-scenes 4
+	$(BIN)/python -m benchmarks.synthetic

@@ -1,0 +1,23 @@
+"""What a sampler asks a data set for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw of a training run: which frame, and the seed of its augmentation.
+
+    Augmentation depends on this alone, never on a worker's or a process's random state, so that a run resumed at any
+    step, with any number of workers, sees the same pictures.
+    """
+
+    index: int
+    seed: tuple[int, ...]
+
+    def generator(self) -> np.random.Generator:
+        """The random generator of this draw."""
+        return np.random.default_rng(self.seed)

@@ -1,0 +1,1 @@
+"""nuScenes: tables, index, splits and data set."""

@@ -1,0 +1,191 @@
+"""The relational tables of nuScenes v1.0 as typed rows.
+
+Format: https://github.com/nutonomy/nuscenes-devkit/blob/master/docs/schema_nuscenes.md. Only the columns that are used
+are decoded, which is what makes the large tables fast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from bev.io import FileError
+
+Vector = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]
+
+
+class Scene(msgspec.Struct, gc=False):
+    token: str
+    name: str
+
+
+class SampleRow(msgspec.Struct, gc=False):
+    token: str
+    timestamp: int
+    scene_token: str
+    prev: str
+    next: str
+
+
+class SampleData(msgspec.Struct, gc=False):
+    token: str
+    sample_token: str
+    ego_pose_token: str
+    calibrated_sensor_token: str
+    timestamp: int
+    filename: str
+    is_key_frame: bool
+    height: int | None = None
+    width: int | None = None
+
+
+class EgoPose(msgspec.Struct, gc=False):
+    token: str
+    rotation: Quaternion
+    translation: Vector
+
+
+class CalibratedSensor(msgspec.Struct):
+    token: str
+    sensor_token: str
+    rotation: Quaternion
+    translation: Vector
+    camera_intrinsic: list[list[float]]
+
+
+class Sensor(msgspec.Struct):
+    token: str
+    channel: str
+    modality: str
+
+
+class Annotation(msgspec.Struct, gc=False):
+    token: str
+    sample_token: str
+    instance_token: str
+    visibility_token: str
+    attribute_tokens: tuple[str, ...]
+    translation: Vector
+    size: Vector
+    rotation: Quaternion
+    prev: str
+    next: str
+    num_lidar_pts: int
+    num_radar_pts: int
+
+
+class Instance(msgspec.Struct):
+    token: str
+    category_token: str
+
+
+class Named(msgspec.Struct):
+    """A row of ``category`` or ``attribute``."""
+
+    token: str
+    name: str
+
+
+class Visibility(msgspec.Struct):
+    token: str
+    level: str
+
+
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "scene": Scene,
+    "sample": SampleRow,
+    "sample_data": SampleData,
+    "ego_pose": EgoPose,
+    "calibrated_sensor": CalibratedSensor,
+    "sensor": Sensor,
+    "sample_annotation": Annotation,
+    "instance": Instance,
+    "category": Named,
+    "attribute": Named,
+    "visibility": Visibility,
+}
+
+Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
+    """Rows of ``<folder>/<name>.json``.
+
+    Raises:
+        FileError: missing, not JSON, or a record with a missing or wrong field; names the record and the field.
+    """
+    path = folder / f"{name}.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot read the table: {error.strerror or error}") from error
+    try:
+        return msgspec.json.decode(data, type=list[row])  # type: ignore[valid-type]
+    except msgspec.ValidationError as error:
+        raise FileError(f"{path}: {_name_record(data, error)}") from error
+    except msgspec.DecodeError as error:
+        return _read_with_nan(path, data, row, error)
+
+
+def _name_record(data: bytes, error: msgspec.ValidationError) -> str:
+    """The error, with the token of its record where the message says which one it is (``$[3].size``)."""
+    text = str(error)
+    position = text.partition("$[")[2].partition("]")[0]
+    rows: Any = json.loads(data)
+    if position.isdigit() and isinstance(rows, list) and isinstance(record := rows[int(position)], Mapping):
+        return f"record {record.get('token', position)}: {text}"
+    return text
+
+
+def _read_with_nan(path: Path, data: bytes, row: type[Row], error: msgspec.DecodeError) -> list[Row]:
+    """Python writes NaN into JSON, which is none: read such a table too, so that what holds the NaN can be named."""
+    try:
+        rows = json.loads(data)
+    except ValueError as broken:
+        raise FileError(f"{path}: malformed JSON: {broken}") from error
+    try:
+        return msgspec.convert(rows, type=list[row])  # type: ignore[valid-type]
+    except msgspec.ValidationError as invalid:
+        raise FileError(f"{path}: {invalid}") from invalid
+
+
+class Lookup:
+    """Rows of a table by token.
+
+    Raises:
+        FileError: two rows with one token, on construction.
+    """
+
+    def __init__(self, name: str, tokens: Sequence[str]) -> None:
+        self.name = name
+        self._row_of = {token: i for i, token in enumerate(tokens)}
+        if len(self._row_of) != len(tokens):
+            seen: set[str] = set()
+            twice = next(t for t in tokens if t in seen or seen.add(t))  # type: ignore[func-returns-value]
+            raise FileError(f"table {name}: token {twice} names two records")
+
+    def __getitem__(self, token: str) -> int:
+        return self._row_of[token]
+
+    def rows(self, tokens: Sequence[str], owners: Sequence[str], field: str) -> list[int]:
+        """Row of each token.
+
+        Args:
+            owners: token of the record that refers to it, for the error message.
+            field: ``table.field`` that the tokens come from.
+
+        Raises:
+            FileError: a token that this table does not have.
+        """
+        try:
+            return [self._row_of[token] for token in tokens]
+        except KeyError:
+            owner, token = next((o, t) for o, t in zip(owners, tokens) if t not in self._row_of)
+            raise FileError(
+                f"{field} of record {owner} points to {token!r}, which is not in table {self.name}"
+            ) from None

@@ -1,0 +1,18 @@
+"""What is done to images and samples between the files and the batch."""
+
+from bev.data.transforms.base import SampleTransform
+from bev.data.transforms.image import ImageDraw, ImageTransform
+from bev.data.transforms.mirror import RigMirror
+from bev.data.transforms.photometric import PhotoMetricDistortion
+from bev.data.transforms.range_filter import RangeFilter
+from bev.data.transforms.rotate import RotateReference
+
+__all__ = [
+    "ImageDraw",
+    "ImageTransform",
+    "PhotoMetricDistortion",
+    "RangeFilter",
+    "RigMirror",
+    "RotateReference",
+    "SampleTransform",
+]

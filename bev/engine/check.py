@@ -1,0 +1,61 @@
+"""Checks a whole configuration before anything of it is built, so that a typing error costs a second, not an index."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.registry import Registry
+
+from bev.engine.data import KEYS as LOADER_KEYS
+from bev.engine.registries import LOOPS, OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, find
+from bev.registry import DATASETS, HOOKS, METRICS, MODELS, check_keys
+
+SECTIONS: dict[str, Registry] = {
+    **{"model": MODELS, "param_scheduler": PARAM_SCHEDULERS, "default_hooks": HOOKS, "custom_hooks": HOOKS},
+    **{f"{stage}_evaluator": METRICS for stage in ("val", "test")},
+    **{f"{stage}_cfg": LOOPS for stage in ("train", "val", "test")},
+}
+
+
+def check_config(cfg: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first ``type`` that is not registered or argument that its class does not take.
+
+    Sections that this run does not use (the test data of a training run) are checked too. Missing arguments and wrong
+    values show when the parts are built.
+    """
+    check_keys(cfg.get("randomness") or {}, ("seed", "deterministic"), "randomness")
+    for section, registry in SECTIONS.items():
+        _check(cfg.get(section), registry, section)
+    for stage in ("train", "val", "test"):
+        path = f"{stage}_dataloader"
+        if isinstance(loader := cfg.get(path), Mapping):
+            check_keys(loader, LOADER_KEYS, path)
+            _check(loader, DATASETS, path)
+    if isinstance(wrapper := cfg.get("optim_wrapper"), Mapping):
+        _check(wrapper.get("optimizer"), OPTIMIZERS, "optim_wrapper.optimizer")
+        arguments = {key: value for key, value in wrapper.items() if key not in ("optimizer", "paramwise_cfg")}
+        _check({"type": "OptimWrapper", **arguments}, OPTIM_WRAPPERS, "optim_wrapper")
+
+
+def _check(node: Any, registry: Registry, path: str) -> None:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("type"), str):
+            _check_arguments(node, registry, path)
+        for key, value in node.items():
+            _check(value, registry, f"{path}.{key}")
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            _check(value, registry, f"{path}[{index}]")
+
+
+def _check_arguments(node: Mapping[str, Any], registry: Registry, path: str) -> None:
+    target = find(node["type"], registry, path)
+    if isinstance(target, str):  # of another package ("mmdet.X"): that package's own registry checks it
+        return
+    parameters = inspect.signature(target).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    extra = ("priority",) if registry is HOOKS else ()
+    check_keys([key for key in node if key != "type"], [*(p.name for p in parameters), *extra], path)

@@ -1,0 +1,8 @@
+"""Hooks: progress, scalar log, checkpoints, moving average. Hooks of mmengine plug in beside them."""
+
+from bev.engine.hooks.checkpoint import CheckpointHook
+from bev.engine.hooks.ema import EMAHook
+from bev.engine.hooks.progress import ProgressHook
+from bev.engine.hooks.scalars import ScalarLogHook
+
+__all__ = ["CheckpointHook", "EMAHook", "ProgressHook", "ScalarLogHook"]

@@ -1,0 +1,201 @@
+"""Detections as a nuScenes submission: https://www.nuscenes.org/object-detection, "Results format"."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from bev.data.nuscenes.tables import Quaternion, Vector
+from bev.geometry.rotations import quaternion_from_yaw
+from bev.geometry.transforms import transform_points
+from bev.io import FileError
+from bev.io.json_files import write_json
+from bev.registry import suggest
+from bev.structures import Boxes3D
+from bev.structures.conventions import ATTRIBUTES, CLASSES, default_attribute
+
+MAX_BOXES = 500
+CAMERA_ONLY = {
+    "use_camera": True,
+    "use_lidar": False,
+    "use_radar": False,
+    "use_map": False,
+    "use_external": False,
+}
+
+
+class Detection(msgspec.Struct):
+    """One box in the global frame: m, quaternion w x y z, m/s; size is width, length, height."""
+
+    sample_token: str
+    translation: Vector
+    size: Vector
+    rotation: Quaternion
+    velocity: tuple[float, float]
+    detection_name: str
+    detection_score: float
+    attribute_name: str
+
+
+class Submission(msgspec.Struct):
+    """Detections of every sample, by token."""
+
+    meta: dict[str, Any]
+    results: dict[str, list[Detection]]
+
+
+def detections(token: str, boxes: Boxes3D) -> list[Detection]:
+    """Boxes of one sample as records, best first, at most 500.
+
+    Args:
+        token: of the sample.
+        boxes: global frame. A velocity that is not known becomes 0: the format has no word for it. The attribute is the
+            predicted one where ``boxes.attribute`` is not negative, else the usual one of the class at that speed.
+
+    Raises:
+        ValueError: boxes of another frame, or a number that is not finite; names the token.
+    """
+    if boxes.frame != "global":
+        raise ValueError(f"sample {token}: a submission needs boxes in the global frame, got {boxes.frame!r}")
+    boxes = boxes[torch.argsort(boxes.score, descending=True, stable=True)[:MAX_BOXES]].to("cpu")
+    velocity = torch.nan_to_num(boxes.velocity_mps, nan=0.0)
+    for name, value in (
+        ("center", boxes.center_m),
+        ("size", boxes.size_m),
+        ("yaw", boxes.yaw_rad),
+        ("score", boxes.score),
+    ):
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(f"sample {token}: a predicted {name} is not finite")
+    columns = zip(
+        boxes.center_m.tolist(),
+        boxes.size_m[:, [1, 0, 2]].tolist(),
+        quaternion_from_yaw(boxes.yaw_rad.double()).tolist(),
+        velocity.tolist(),
+        boxes.label.tolist(),
+        boxes.score.tolist(),
+        [-1] * len(boxes) if boxes.attribute is None else boxes.attribute.tolist(),
+    )
+    return [_detection(token, *column) for column in columns]
+
+
+def _detection(
+    token: str,
+    center: list[float],
+    size: list[float],
+    rotation: list[float],
+    velocity: list[float],
+    label: int,
+    score: float,
+    attribute: int,
+) -> Detection:
+    name = CLASSES[label]
+    attribute_name = ATTRIBUTES[attribute] if attribute >= 0 else default_attribute(name, math.hypot(*velocity))
+    return Detection(
+        token, tuple(center), tuple(size), tuple(rotation), tuple(velocity), name, score, attribute_name  # type: ignore
+    )
+
+
+def to_global(boxes: Boxes3D, global_from_ref: torch.Tensor) -> Boxes3D:
+    """Boxes to the global frame, in float64: kilometres and centimetres do not fit float32 together."""
+    names = ("center_m", "size_m", "yaw_rad", "velocity_mps", "score")
+    wide = replace(boxes, **{name: getattr(boxes, name).double().cpu() for name in names})
+    wide = replace(wide, label=boxes.label.cpu(), attribute=None if boxes.attribute is None else boxes.attribute.cpu())
+    kept = replace(wide, num_lidar_pts=None, num_radar_pts=None, visibility=None, track_id=None)
+    return kept.transform(global_from_ref.double().cpu(), "global")
+
+
+def in_class_range(boxes: Boxes3D, global_from_ego: np.ndarray, class_range_m: Mapping[str, float]) -> torch.Tensor:
+    """(M,) bool: boxes of the global frame that are nearer to the vehicle than the range in which their class is scored.
+
+    The distance is taken in the plane of the vehicle's own frame, as the published detectors do before they write their
+    results; the devkit filters once more, in the global plane.
+    """
+    limit = torch.tensor([class_range_m[name] for name in CLASSES], dtype=torch.float64)
+    ego_from_global = torch.from_numpy(np.linalg.inv(global_from_ego))
+    return transform_points(ego_from_global, boxes.center_m.double())[:, :2].norm(dim=1) < limit[boxes.label]
+
+
+def write_submission(
+    path: str | Path, results: Mapping[str, Sequence[Detection]], meta: Mapping[str, bool] = CAMERA_ONLY
+) -> None:
+    """Write a submission atomically; ``results`` holds every sample, also those without boxes."""
+    write_json(path, {"meta": dict(meta), "results": results})
+
+
+def read_submission(path: str | Path) -> Submission:
+    """Read and check a submission.
+
+    Raises:
+        FileError: missing, not JSON, or a record that the evaluation cannot use (501 boxes in a sample, an unknown class
+            or attribute, NaN, a wrong number of values ...); names the sample and the box.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot read the results: {error.strerror or error}") from error
+    try:
+        submission = msgspec.json.decode(data, type=Submission)
+    except msgspec.DecodeError as error:
+        submission = _find_fault(path, data, error)
+    for token, boxes in submission.results.items():
+        _check_sample(path, token, boxes)
+    return submission
+
+
+def _find_fault(path: str | Path, data: bytes, error: msgspec.DecodeError) -> Submission:
+    """Decode again slowly, to name the record; also reads the NaN that Python writes."""
+    try:
+        document = json.loads(data)
+    except ValueError as broken:
+        raise FileError(f"{path}: malformed JSON: {broken}") from error
+    results = document.get("results") if isinstance(document, dict) else None
+    if not isinstance(results, dict) or not isinstance(document.get("meta"), dict):
+        raise FileError(f"{path}: expected an object with 'meta' and 'results', objects both") from error
+    typed = {}
+    for token, boxes in results.items():
+        try:
+            typed[token] = msgspec.convert(boxes, list[Detection])
+        except msgspec.ValidationError as invalid:
+            raise FileError(f"{path}: sample {token}: {invalid}") from invalid
+    return Submission(document["meta"], typed)
+
+
+def _check_sample(path: str | Path, token: str, boxes: Sequence[Detection]) -> None:
+    if len(boxes) > MAX_BOXES:
+        raise FileError(f"{path}: sample {token} has {len(boxes)} boxes, at most {MAX_BOXES} are allowed")
+    for i, box in enumerate(boxes):
+        where = f"{path}: sample {token}, box {i}"
+        if box.sample_token != token:
+            raise FileError(f"{where}: its sample_token is {box.sample_token!r}")
+        if box.detection_name not in CLASSES:
+            raise FileError(f"{where}: unknown class {box.detection_name!r}{suggest(box.detection_name, CLASSES)}")
+        if box.attribute_name and box.attribute_name not in ATTRIBUTES:
+            hint = suggest(box.attribute_name, ATTRIBUTES)
+            raise FileError(f"{where}: unknown attribute {box.attribute_name!r}{hint}")
+        numbers = (*box.translation, *box.size, *box.rotation, *box.velocity, box.detection_score)
+        if not all(map(math.isfinite, numbers)):
+            raise FileError(f"{where}: holds a NaN or infinite value")
+        if min(box.size) <= 0 or not any(box.rotation):
+            raise FileError(f"{where}: size {box.size} and rotation {box.rotation} must be positive and not zero")
+
+
+def check_samples(path: str | Path, submission: Submission, wanted: Collection[str], known: Collection[str]) -> None:
+    """Raise FileError where a wanted sample is missing or a sample is not in the data set at all."""
+    missing = [token for token in wanted if token not in submission.results]
+    if missing:
+        raise FileError(
+            f"{path}: {len(missing)} of the {len(wanted)} samples of the split are missing, the first is {missing[0]} "
+            "(a sample without boxes needs an empty list)"
+        )
+    unknown = [token for token in submission.results if token not in known]
+    if unknown:
+        raise FileError(f"{path}: sample {unknown[0]} is not in the data set")

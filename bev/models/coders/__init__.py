@@ -1,0 +1,15 @@
+"""Boxes as regression codes and back."""
+
+from bev.models.coders.box_refinement import MetricRange, SigmoidRefinement, inverse_sigmoid
+from bev.models.coders.center_coder import CenterCoder
+from bev.models.coders.nms_free import NMSFreeCoder
+from bev.models.coders.ray_refinement import RayRefinement
+
+__all__ = [
+    "CenterCoder",
+    "MetricRange",
+    "NMSFreeCoder",
+    "RayRefinement",
+    "SigmoidRefinement",
+    "inverse_sigmoid",
+]

@@ -1,0 +1,93 @@
+"""DETR3D with queries seeded from the images, supervised by LiDAR depth: learns from little data in little time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bev.models.detectors.base import State, ground_truth
+from bev.models.detectors.detr3d import Detr3D
+from bev.models.heads.detr3d_seeded import SeededDetr3DHead
+from bev.models.heads.image_center_head import CenterTargets
+from bev.models.losses.depth import depth_loss, lidar_depth_targets
+from bev.registry import MODELS
+from bev.structures import Batch, CameraRig
+
+
+@MODELS.register_module()
+class SeededDetr3D(Detr3D):
+    """``Detr3D`` with ``SeededDetr3DHead`` on one map.
+
+    Args:
+        preprocess: uint8 images -> normalised images.
+        img_backbone: (B * N, 3, H, W) -> maps, finest first.
+        img_neck: maps -> one map at the image head's stride.
+        pts_bbox_head: map -> boxes.
+        loss_weights: factors of ``depth``, ``heatmap``, ``center`` and ``dn``; depth 0 needs no points.
+    """
+
+    pts_bbox_head: SeededDetr3DHead
+
+    def __init__(
+        self,
+        preprocess: nn.Module,
+        img_backbone: nn.Module,
+        img_neck: nn.Module,
+        pts_bbox_head: SeededDetr3DHead,
+        loss_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(preprocess, img_backbone, img_neck, pts_bbox_head)
+        self.loss_weights = {"depth": 1.0, "heatmap": 1.0, "center": 1.0, "dn": 1.0, **(loss_weights or {})}
+
+    def extract_features(self, images: Tensor) -> list[Tensor]:
+        """(B, N, 3, H, W) -> one map (B, N, C, H, W) in channels_last layout."""
+        flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        return [self.img_neck(self.img_backbone(flat)).unflatten(0, images.shape[:2])]
+
+    def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
+        """Returns ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10)."""
+        return self.pts_bbox_head(self.extract_features(images), rig)
+
+    def target_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """``boxes`` to match, ``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""
+        counts = super().target_counts(batch)
+        counts["centers"] = torch.tensor(
+            float(sum(len(t.camera) for t in self._center_targets(batch))), device=counts["boxes"].device
+        )
+        if self.loss_weights["depth"]:
+            bins = self.pts_bbox_head.image_head.depth_bins
+            counts["depth"] = (bins.index(self._depth_targets(batch)) >= 0).sum().float()
+        return counts
+
+    def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Terms of ``Detr3D``, of the denoising queries (``dn.``), of the image head and of its depth distribution."""
+        factors = self.target_counts(batch) if avg_factors is None else avg_factors
+        boxes, weights, head = ground_truth(batch), self.loss_weights, self.pts_bbox_head
+        outputs, maps, restored = head.forward_train(self.extract_features(batch.images), batch.rig, boxes)
+        losses = head.loss(outputs, boxes, factors["boxes"])
+        if restored is not None:
+            terms = head.denoising_loss(*restored, boxes, factors["boxes"])
+            losses |= {name: weights["dn"] * term for name, term in terms.items()}
+        image = head.image_head.loss(maps, self._center_targets(batch), factors["centers"])
+        losses |= {name: weights[name.removeprefix("loss_")] * term for name, term in image.items()}
+        if weights["depth"]:
+            total = depth_loss(maps.depth_logits, self._depth_targets(batch), head.image_head.depth_bins)
+            losses["loss_depth"] = weights["depth"] * total / factors["depth"].clamp(min=1)
+        return losses
+
+    def _center_targets(self, batch: Batch) -> list[CenterTargets]:
+        image_head, rig = self.pts_bbox_head.image_head, batch.rig
+        pairs = zip(ground_truth(batch), rig.img_from_ref)
+        return [image_head.targets(boxes, projection, rig.image_size_px) for boxes, projection in pairs]
+
+    def _depth_targets(self, batch: Batch) -> Tensor:
+        if batch.points is None:
+            raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
+        stride_px = self.pts_bbox_head.image_head.stride_px
+        key = f"lidar_depth_{stride_px}"
+        if key not in batch.derived:
+            batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, stride_px)
+        return batch.derived[key]

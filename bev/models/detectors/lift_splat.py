@@ -1,0 +1,85 @@
+"""Detectors of the lift-splat family (LSS, BEVDet)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bev.models.detectors.base import Detector, State, ground_truth
+from bev.models.heads.center_head import CenterHead
+from bev.models.losses.depth import depth_loss, lidar_depth_targets
+from bev.models.view.lift_splat import LiftSplat, LiftSplatOutput
+from bev.registry import MODELS
+from bev.structures import Batch, Boxes3D, CameraRig
+
+
+@MODELS.register_module()
+class BEVDet(Detector):
+    """Image encoder, lift-splat view transform, BEV encoder, CenterPoint head (BEVDet, arXiv 2112.11790).
+
+    Args:
+        preprocess: uint8 images -> normalised images.
+        img_backbone, img_neck: (B * N, 3, H, W) -> one map at the view transform's stride.
+        img_view_transformer: image features -> BEV grid.
+        bev_encoder: grid -> grid.
+        pts_bbox_head: grid -> boxes.
+        depth_loss_weight: weight of the LiDAR depth supervision (BEVDepth); 0 needs no points.
+    """
+
+    def __init__(
+        self,
+        preprocess: nn.Module,
+        img_backbone: nn.Module,
+        img_neck: nn.Module,
+        img_view_transformer: LiftSplat,
+        bev_encoder: nn.Module,
+        pts_bbox_head: CenterHead,
+        depth_loss_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.preprocess, self.img_backbone, self.img_neck = preprocess, img_backbone, img_neck
+        self.img_view_transformer, self.bev_encoder = img_view_transformer, bev_encoder
+        self.pts_bbox_head, self.depth_loss_weight = pts_bbox_head, depth_loss_weight
+
+    def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
+        """Returns ``tasks`` (list of branch maps, see CenterHead) and ``depth_logits`` (B, N, H, W, D)."""
+        lifted = self._lift(images, rig)
+        return {"tasks": self.pts_bbox_head(self.bev_encoder(lifted.bev)), "depth_logits": lifted.depth_logits}
+
+    def _lift(self, images: Tensor, rig: CameraRig) -> LiftSplatOutput:
+        flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        features = self.img_neck(self.img_backbone(flat))
+        return self.img_view_transformer(features.unflatten(0, images.shape[:2]), rig)
+
+    def target_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """Boxes of each task and, with depth supervision, pixels with a depth."""
+        counts = self.pts_bbox_head.target_counts(ground_truth(batch))
+        if self.depth_loss_weight:
+            view = self.img_view_transformer
+            counts["depth"] = (view.depth_bins.index(self._depth_targets(batch)) >= 0).sum().float()
+        return counts
+
+    def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Heatmap and box terms of every task and, with depth supervision, ``loss_depth``."""
+        factors = self.target_counts(batch) if avg_factors is None else avg_factors
+        output = self(batch.images, batch.rig)
+        losses = self.pts_bbox_head.loss(output["tasks"], ground_truth(batch), factors)
+        if self.depth_loss_weight:
+            total = depth_loss(output["depth_logits"], self._depth_targets(batch), self.img_view_transformer.depth_bins)
+            losses["loss_depth"] = self.depth_loss_weight * total / factors["depth"].clamp(min=1.0)
+        return losses
+
+    def _depth_targets(self, batch: Batch) -> Tensor:
+        if batch.points is None:
+            raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
+        key = f"lidar_depth_{self.img_view_transformer.stride_px}"
+        if key not in batch.derived:
+            batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, self.img_view_transformer.stride_px)
+        return batch.derived[key]
+
+    def predict(self, batch: Batch) -> list[Boxes3D]:
+        """Boxes in the reference frame, one entry a frame, by falling score."""
+        return self.pts_bbox_head.decode(self(batch.images, batch.rig)["tasks"])

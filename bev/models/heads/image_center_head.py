@@ -1,0 +1,138 @@
+"""Object centres and depth, pixel by pixel: the auxiliary view from which queries can be seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bev.geometry.frustum import DepthBins
+from bev.geometry.projection import in_image, project, unproject
+from bev.models.conv_module import ConvModule
+from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
+from bev.models.losses.gaussian_focal import gaussian_focal_loss
+from bev.registry import MODELS
+from bev.structures import Boxes3D, CameraRig
+
+_HEATMAP_BIAS = -2.19  # sigmoid = 0.1, as in CenterNet
+_MIN_OVERLAP = 0.3  # of a 2D box with itself, shifted by the Gaussian's radius
+_LOG_DEPTH_MEAN = 3.0  # log m: 20 m, where an untrained head puts everything
+
+
+class CenterMaps(NamedTuple):
+    """Raw outputs at stride s.
+
+    Attributes:
+        heatmap: (B, N, K, H, W) logits of a box's centre of each class.
+        offset: (B, N, 2, H, W) from a pixel's centre to the box's projected centre, in pixels of the map.
+        log_depth: (B, N, H, W) log m of the box's centre.
+        depth_logits: (B, N, H, W, D) of the surface that the pixel shows.
+    """
+
+    heatmap: Tensor
+    offset: Tensor
+    log_depth: Tensor
+    depth_logits: Tensor
+
+
+class CenterTargets(NamedTuple):
+    """Ground truth of one frame: heatmap (N, K, H, W), and for V visible centres the camera, row and column (V,),
+    the offset (V, 2) and the log depth (V,)."""
+
+    heatmap: Tensor
+    camera: Tensor
+    row: Tensor
+    column: Tensor
+    offset: Tensor
+    log_depth: Tensor
+
+
+class Seeds(NamedTuple):
+    """The highest peaks of a frame's cameras: points (B, K, 3) m, class (B, K) and flat index (B, K) into N H W."""
+
+    point_m: Tensor
+    label: Tensor
+    pixel: Tensor
+
+
+@MODELS.register_module()
+class ImageCenterHead(nn.Module):
+    """CenterNet-like class heatmaps with the centre's depth (Zhou et al., arXiv 1904.07850), and a depth distribution.
+
+    Args:
+        in_channels, hidden_channels: of the map and of one 3x3 convolution.
+        num_classes: K.
+        depth_bins: D intervals of the depth distribution.
+        stride_px: network px per pixel of the map.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_classes: int, depth_bins: DepthBins, stride_px: int
+    ) -> None:
+        super().__init__()
+        self.num_classes, self.depth_bins, self.stride_px = num_classes, depth_bins, stride_px
+        self.hidden = ConvModule(in_channels, hidden_channels)
+        self.output = nn.Conv2d(hidden_channels, num_classes + 3 + len(depth_bins), 1)
+        nn.init.normal_(self.output.weight, std=0.01)
+        with torch.no_grad():
+            self.output.bias.zero_()  # type: ignore[union-attr]
+            self.output.bias[:num_classes] = _HEATMAP_BIAS  # type: ignore[index]
+
+    def forward(self, features: Tensor) -> CenterMaps:
+        """(B, N, C, H, W) -> maps, float32."""
+        maps = self.output(self.hidden(features.flatten(0, 1))).float().unflatten(0, features.shape[:2])
+        heatmap, offset, log_depth, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
+        return CenterMaps(heatmap, offset, log_depth.squeeze(2) + _LOG_DEPTH_MEAN, depth.permute(0, 1, 3, 4, 2))
+
+    def seeds(self, maps: CenterMaps, rig: CameraRig, count: int) -> Seeds:
+        """The ``count`` highest local maxima of all cameras, lifted with their predicted depth. Not differentiable."""
+        heat = maps.heatmap.detach().sigmoid()
+        score, label = heat.max(2)
+        score = torch.where(F.max_pool2d(score, 3, 1, 1) == score, score, 0.0)
+        pixel = score.flatten(1).topk(min(count, score[0].numel())).indices
+        cameras, height, width = score.shape[1:]
+        camera, row, column = pixel // (height * width), pixel // width % height, pixel % width
+        batch = torch.arange(len(pixel), device=pixel.device)[:, None]
+        offset = maps.offset.detach()[batch, camera, :, row, column]
+        pixels_px = (torch.stack([column, row], -1) + 0.5 + offset) * self.stride_px
+        depth_m = maps.log_depth.detach()[batch, camera, row, column].clamp(0, 5).exp()
+        point_m = unproject(pixels_px, depth_m, rig.ref_from_img[batch, camera])
+        return Seeds(point_m, label.flatten(1).gather(1, pixel), pixel)
+
+    def targets(self, boxes: Boxes3D, img_from_ref: Tensor, image_size_px: tuple[int, int]) -> CenterTargets:
+        """Ground truth of one frame, (N, 4, 4) projection -> targets of its cameras."""
+        height, width = (size // self.stride_px for size in image_size_px)
+        cameras = len(img_from_ref)
+        center_px, depth_m = project(boxes.center_m, img_from_ref)
+        visible = in_image(center_px, depth_m, (height * self.stride_px, width * self.stride_px))
+        camera, box = visible.nonzero(as_tuple=True)
+        xy = center_px[camera, box] / self.stride_px
+        column, row = xy.long().unbind(-1)
+        radius = self._radius(boxes, img_from_ref)[camera, box]
+        cell_xy, maps = torch.stack([column, row], -1), camera * self.num_classes + boxes.label[box]
+        heatmap = draw_heatmap(cell_xy, radius, maps, (cameras * self.num_classes, height, width))
+        offset = xy - cell_xy - 0.5
+        heatmap = heatmap.unflatten(0, (cameras, self.num_classes))
+        return CenterTargets(heatmap, camera, row, column, offset, depth_m[camera, box].log())
+
+    def _radius(self, boxes: Boxes3D, img_from_ref: Tensor) -> Tensor:
+        """(N, M) int64 radius of each box's Gaussian from the size of its projection, in pixels of the map."""
+        corners_px, depth_m = project(boxes.corners_m().flatten(0, 1), img_from_ref)
+        corners = (corners_px / self.stride_px).unflatten(1, (len(boxes), 8))
+        size = (corners.amax(2) - corners.amin(2)).clamp(min=1, max=30)  # corners behind the camera lie anywhere
+        return gaussian_radius(size[..., 1], size[..., 0], _MIN_OVERLAP).round().long().clamp(min=1)
+
+    def loss(self, maps: CenterMaps, targets: Sequence[CenterTargets], avg_factor: Tensor) -> dict[str, Tensor]:
+        """``loss_heatmap`` and ``loss_center`` (offset and log depth at the centres), divided by ``avg_factor``."""
+        heat = gaussian_focal_loss(maps.heatmap, torch.stack([t.heatmap for t in targets]))
+        center = maps.offset.new_zeros(())
+        for sample, t in enumerate(targets):
+            offset = maps.offset[sample][t.camera, :, t.row, t.column]
+            log_depth = maps.log_depth[sample][t.camera, t.row, t.column]
+            center = center + F.l1_loss(offset, t.offset, reduction="sum")
+            center = center + F.l1_loss(log_depth, t.log_depth, reduction="sum")
+        scale = 1 / avg_factor.clamp(min=1)
+        return {"loss_heatmap": heat * scale, "loss_center": center * scale}

@@ -1,0 +1,61 @@
+"""Sigmoid focal loss (Lin et al., ICCV 2017)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bev.models.losses.reduction import Reduction, reduce_loss
+from bev.registry import MODELS
+
+
+def sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Elements of the loss.
+
+    Args:
+        logits: (..., C).
+        target: (..., C) 0 or 1, of the same dtype.
+
+    Returns:
+        (..., C) ``alpha_t (1 - p_t)^gamma (-log p_t)``.
+    """
+    probability = logits.sigmoid()
+    miss = probability + target - 2 * probability * target  # 1 - p_t
+    balance = alpha * target + (1 - alpha) * (1 - target)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * balance * miss.pow(gamma)
+
+
+@MODELS.register_module()
+class FocalLoss(nn.Module):
+    """Sigmoid focal loss over class indices.
+
+    Args:
+        gamma: focusing exponent.
+        alpha: weight of the positives.
+        loss_weight: factor of the result.
+        reduction: of :meth:`forward`.
+    """
+
+    def __init__(
+        self, gamma: float = 2.0, alpha: float = 0.25, loss_weight: float = 1.0, reduction: Reduction = "mean"
+    ) -> None:
+        super().__init__()
+        self.gamma, self.alpha, self.loss_weight, self.reduction = gamma, alpha, loss_weight, reduction
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+    ) -> Tensor:
+        """Loss of (M, C) logits against (M,) int64 classes, C meaning background; computed in float32.
+
+        Args:
+            weight: (M,).
+            avg_factor: what the sum is divided by, e.g. the number of positives.
+        """
+        logits = logits if logits.is_floating_point() and logits.element_size() >= 4 else logits.float()
+        one_hot = F.one_hot(target, logits.shape[1] + 1)[:, :-1].to(logits.dtype)
+        loss = sigmoid_focal(logits, one_hot, self.gamma, self.alpha)
+        return self.loss_weight * reduce_loss(loss, weight, self.reduction, avg_factor)

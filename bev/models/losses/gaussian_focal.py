@@ -1,0 +1,25 @@
+"""Focal loss for Gaussian heatmaps (CornerNet, arXiv 1808.01244, equation 1)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def gaussian_focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, gamma: float = 4.0) -> Tensor:
+    """Summed loss over a heatmap; divide by the number of objects.
+
+    Args:
+        logits: any shape, before the sigmoid.
+        target: same shape, in [0, 1]; exactly 1 at object centres.
+        alpha: focusing exponent.
+        gamma: how much the cells near a centre are forgiven.
+
+    Returns:
+        scalar float32, finite for any finite logits (log-sigmoid form instead of a clamped logarithm).
+    """
+    logits, target = logits.float(), target.float()
+    probability = logits.sigmoid()
+    positive = -F.logsigmoid(logits) * (1 - probability) ** alpha * (target == 1)
+    negative = -F.logsigmoid(-logits) * probability**alpha * (1 - target) ** gamma
+    return (positive + negative).sum()

@@ -1,0 +1,94 @@
+"""Images to bird's-eye view by lifting every pixel along its depth distribution (LSS, arXiv 2008.05711)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bev.geometry.bev_grid import BEVGrid
+from bev.geometry.frustum import DepthBins, frustum_points
+from bev.models.conv_module import ConvModule
+from bev.ops.bev_pool import bev_pool, plan_pool
+from bev.registry import MODELS
+from bev.structures import CameraRig
+
+MODELS.register_module(name="LinearDepthBins", module=DepthBins.linear)
+MODELS.register_module(name="LogDepthBins", module=DepthBins.log)
+MODELS.register_module(module=BEVGrid)
+
+
+class LiftSplatOutput(NamedTuple):
+    """``bev`` (B, C', Y, X) and ``depth_logits`` (B, N, H, W, D)."""
+
+    bev: Tensor
+    depth_logits: Tensor
+
+
+@MODELS.register_module()
+class LiftSplat(nn.Module):
+    """Depth distribution x context of every pixel, sum-pooled into a grid.
+
+    Args:
+        in_channels: of the image features.
+        out_channels: C of the pooled features.
+        depth_bins: D intervals.
+        grid: cells in the reference frame; Z > 1 levels are stacked into the channels.
+        stride_px: network pixels per feature pixel.
+        hidden_channels: a 3x3 convolution of that width before the 1x1 depth and context layer; None for none.
+        ray_channels: append each cell's direction (cos, sin) and range / 50 m as seen from the origin. A convolution
+            over the grid does not know where it is, yet an image shows headings relative to the viewing ray.
+    """
+
+    depth_m: Tensor
+    rays: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth_bins: DepthBins,
+        grid: BEVGrid,
+        stride_px: int,
+        hidden_channels: int | None = None,
+        ray_channels: bool = False,
+    ) -> None:
+        super().__init__()
+        self.grid, self.depth_bins, self.stride_px = grid, depth_bins, stride_px
+        self.hidden = ConvModule(in_channels, hidden_channels) if hidden_channels else nn.Identity()
+        self.depthnet = nn.Conv2d(hidden_channels or in_channels, len(depth_bins) + out_channels, 1)
+        self.register_buffer("depth_m", depth_bins.centers_m(), persistent=False)
+        self.register_buffer("rays", _ray_channels(grid) if ray_channels else None, persistent=False)
+
+    def forward(self, features: Tensor, rig: CameraRig) -> LiftSplatOutput:
+        """(B, N, C_in, H, W) image features at ``stride_px`` -> pooled grid (B, C * Z [+ 3], Y, X) and depth logits."""
+        batch, cameras = features.shape[:2]
+        mixed = self.depthnet(self.hidden(features.flatten(0, 1))).permute(0, 2, 3, 1)
+        depth_logits, context = mixed.split([len(self.depth_bins), mixed.shape[-1] - len(self.depth_bins)], dim=-1)
+        # In float32 also under autocast: the sum over thousands of points would lose most of bf16's 8 bits.
+        depth = depth_logits.float().softmax(-1)
+        bev = self.splat(depth.unflatten(0, (batch, cameras)), context.float().unflatten(0, (batch, cameras)), rig)
+        if self.rays is not None:
+            bev = torch.cat([bev, self.rays.to(bev).expand(batch, -1, -1, -1)], 1)
+        return LiftSplatOutput(
+            bev.contiguous(memory_format=torch.channels_last), depth_logits.unflatten(0, (batch, cameras))
+        )
+
+    def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
+        """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
+        batch, z_count, (y_count, x_count) = len(depth), self.grid.shape[0], self.grid.shape[1:]
+        cells_per_sample = z_count * y_count * x_count
+        cell, inside = self.grid.flat_index(frustum_points(rig, self.depth_m, self.stride_px))
+        shift = torch.arange(batch, device=cell.device).view(-1, 1, 1, 1, 1) * cells_per_sample
+        plan = plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), batch * cells_per_sample)
+        pooled = bev_pool(depth.flatten(0, 3), context.flatten(0, 3), plan)
+        grid = pooled.view(batch, z_count, y_count, x_count, -1)
+        return grid.permute(0, 4, 1, 2, 3).flatten(1, 2)
+
+
+def _ray_channels(grid: BEVGrid) -> Tensor:
+    """(1, 3, Y, X) cos and sin of the cells' direction from the origin, and range / 50 m."""
+    x, y = grid.centers_m().unbind(-1)
+    range_m = torch.hypot(x, y)
+    return torch.stack([x / range_m.clamp(min=1e-3), y / range_m.clamp(min=1e-3), range_m / 50.0])[None]

@@ -1,0 +1,41 @@
+# A 2 M parameter lift-splat detector (BEVDet's parts, BEVDepth's depth supervision) for the synthetic world:
+# what `make demo` trains, in minutes on two CPU cores.
+_base_ = [
+    "configs/_base_/data/synthetic.py",
+    "configs/_base_/schedule/adamw_cosine.py",
+    "configs/_base_/runtime/default.py",
+]
+_grid = dict(type="BEVGrid", x_m=(-51.2, 51.2, 1.024), y_m=(-51.2, 51.2, 1.024), z_m=(-5.0, 3.0, 8.0))
+model = dict(
+    type="BEVDet",
+    preprocess=dict(type="ImageNormalizer"),
+    img_backbone=dict(type="UnshuffleNet", widths=(32, 64, 96, 128), blocks=(1, 2, 2, 2)),
+    img_neck=dict(type="TopDownNeck", in_channels=(64, 96, 128), out_channels=64),
+    img_view_transformer=dict(
+        type="LiftSplat",
+        in_channels=64,
+        out_channels=48,
+        depth_bins=dict(type="LogDepthBins", low_m=2.0, high_m=58.0, count=32),
+        grid=_grid,
+        stride_px=8,
+        hidden_channels=64,
+        ray_channels=True,
+    ),
+    bev_encoder=dict(type="BEVEncoder", in_channels=51, widths=(48, 96, 128), blocks=(2, 2)),
+    pts_bbox_head=dict(
+        type="CenterHead",
+        in_channels=48,
+        coder=dict(type="CenterCoder", grid=_grid),
+        shared_channels=48,
+        head_channels=48,
+        joint_regression=True,
+        loss_weights=dict(bbox=0.5),
+        nms_radius_m=dict(
+            car=1.5, truck=2.0, construction_vehicle=2.0, bus=3.0, trailer=3.0, barrier=0.7, motorcycle=0.6,
+            bicycle=0.6, pedestrian=0.4, traffic_cone=0.4,
+        ),
+    ),
+    depth_loss_weight=0.5,
+)
+optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(lr=2e-3))
+train_cfg = dict(max_steps=900)

@@ -1,0 +1,176 @@
+"""The lift-splat view transform and the BEVDet detector around it."""
+
+import pytest
+import torch
+
+from bev.geometry.bev_grid import BEVGrid
+from bev.geometry.frustum import DepthBins, frustum_points
+from bev.geometry.projection import project
+from bev.models.losses.depth import depth_loss, lidar_depth_targets
+from bev.models.view.lift_splat import LiftSplat
+from bev.registry import MODELS
+from bev.structures import PointCloud
+from tests.models.rigs import random_batch, ring_rig
+
+GRID = dict(type="BEVGrid", x_m=(-20, 20, 1.0), y_m=(-20, 20, 1.0), z_m=(-5, 3, 8))
+
+
+def _detector(depth_loss_weight=1.0):
+    torch.manual_seed(0)
+    return MODELS.build(
+        dict(
+            type="BEVDet",
+            preprocess=dict(type="ImageNormalizer"),
+            img_backbone=dict(type="UnshuffleNet", widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1)),
+            img_neck=dict(type="TopDownNeck", in_channels=(8, 8, 8), out_channels=8),
+            img_view_transformer=dict(
+                type="LiftSplat",
+                in_channels=8,
+                out_channels=8,
+                grid=GRID,
+                stride_px=8,
+                ray_channels=True,
+                depth_bins=dict(type="LinearDepthBins", low_m=1.0, high_m=21.0, step_m=2.0),
+            ),
+            bev_encoder=dict(type="BEVEncoder", in_channels=11, widths=(8, 8), blocks=(1,)),
+            pts_bbox_head=dict(
+                type="CenterHead",
+                in_channels=8,
+                coder=dict(type="CenterCoder", grid=GRID),
+                shared_channels=8,
+                head_channels=8,
+            ),
+            depth_loss_weight=depth_loss_weight,
+        )
+    )
+
+
+def test_frustum_points_project_back_to_their_pixels():
+    rig = ring_rig(batch=2)
+    centers = DepthBins.log(1.0, 40.0, 7).centers_m()
+    points = frustum_points(rig, centers, stride_px=8)
+    assert points.shape == (2, 6, 8, 12, 7, 3)
+    for camera in range(6):
+        pixels, depth = project(points[1, camera].reshape(-1, 3), rig.img_from_ref[1])
+        pixels, depth = pixels[camera].view(8, 12, 7, 2), depth[camera].view(8, 12, 7)
+        torch.testing.assert_close(depth, centers.expand(8, 12, 7), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            pixels[..., 0], ((torch.arange(12) + 0.5) * 8)[None, :, None].expand(8, 12, 7), atol=1e-2, rtol=0
+        )
+
+
+def test_splat_puts_a_pixel_where_its_depth_says():
+    """One hot pixel of one camera with a sharp depth lands in exactly the cell under its 3D point."""
+    grid = BEVGrid((-20, 20, 1.0), (-20, 20, 1.0), (-5, 9, 14))
+    bins = DepthBins.linear(1.0, 21.0, 2.0)
+    view = LiftSplat(4, 3, bins, grid, stride_px=8)
+    rig = ring_rig(batch=2)
+    depth, context = torch.zeros(2, 6, 8, 12, 10), torch.zeros(2, 6, 8, 12, 3)
+    depth[1, 4, 5, 3, 6], context[1, 4, 5, 3] = 1.0, torch.tensor([1.0, 2.0, 3.0])
+    bev = view.splat(depth, context, rig)
+    point = frustum_points(rig, bins.centers_m(), 8)[1, 4, 5, 3, 6]
+    column, row = ((point[:2] + 20) / 1.0).long().tolist()
+    assert bev[1, :, row, column].tolist() == [1, 2, 3]
+    assert bev.abs().sum() == 6
+
+
+def test_depth_targets_are_the_nearest_points_and_empty_pixels_do_not_count():
+    rig = ring_rig(cameras=4)
+    cloud = PointCloud(torch.tensor([[10.0, 0.1, 0.9], [5.0, 0.05, 0.95], [-7.0, 0.1, 0.9], [0.0, 0.0, 30.0]]))
+    target = lidar_depth_targets([cloud], rig, stride_px=8)
+    assert target.shape == (1, 4, 8, 12)
+    assert sorted(target[target > 0].tolist()) == [5.0, 7.0]
+    bins = DepthBins.linear(1.0, 6.0, 1.0)
+    logits = torch.zeros(1, 4, 8, 12, 5)
+    # 7 m lies beyond the bins: one pixel counts, with a uniform distribution over five bins.
+    assert depth_loss(logits, target, bins) == pytest.approx(torch.tensor(5.0).log().item())
+
+
+def test_three_doors_and_gradients_reach_every_parameter():
+    model, batch = _detector(), random_batch()
+    losses = model.loss(batch)
+    assert set(losses) == {"task0.loss_heatmap", "task0.loss_bbox", "loss_depth"}
+    sum(losses.values()).backward()
+    missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not missing
+    model.eval()
+    boxes = model.predict(batch)
+    assert len(boxes) == 2 and all(b.score.diff().le(0).all() and b.frame == "lidar" for b in boxes)
+
+
+def test_batch_equals_single_frames():
+    model, batch = _detector().eval(), random_batch()
+    together = model(batch.images, batch.rig)["tasks"][0]["heatmap"]
+    rig = ring_rig()
+    for i in range(2):
+        alone = model(batch.images[i : i + 1], rig)["tasks"][0]["heatmap"]
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_outputs_depend_on_the_rig():
+    model, batch = _detector().eval(), random_batch()
+    turned = batch.rig.select([1, 2, 3, 4, 5, 0])
+    before, after = (model(batch.images, rig)["tasks"][0]["heatmap"] for rig in (batch.rig, turned))
+    assert (before - after).abs().max() > 1e-3
+
+
+def test_another_number_of_cameras():
+    model, batch = _detector(), random_batch(batch=1, cameras=4)
+    assert sum(model.loss(batch).values()).isfinite()
+
+
+def test_bfloat16_autocast_stays_near_float32():
+    model, batch = _detector(), random_batch()
+    exact = model.loss(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.loss(batch)
+    for name, value in exact.items():
+        assert float(rough[name].detach()) == pytest.approx(float(value.detach()), rel=0.05)
+
+
+def test_avg_factors_make_split_batches_add_up():
+    model, batch = _detector().eval(), random_batch()
+    whole = model.loss(batch)
+    counts = {k: v / 2 for k, v in model.target_counts(batch).items()}
+    halves = [_part(batch, i) for i in range(2)]
+    for name, value in whole.items():
+        mean = sum(model.loss(h, counts)[name] for h in halves) / 2
+        torch.testing.assert_close(mean, value, rtol=1e-4, atol=1e-5)
+
+
+def _part(batch, i):
+    from dataclasses import replace
+
+    return replace(
+        batch,
+        images=batch.images[i : i + 1],
+        rig=ring_rig(),
+        global_from_ref=batch.global_from_ref[:1],
+        tokens=batch.tokens[i : i + 1],
+        timestamp_us=batch.timestamp_us[:1],
+        scenes=batch.scenes[:1],
+        boxes=batch.boxes[i : i + 1],
+        points=batch.points[i : i + 1],
+        derived={},
+    )
+
+
+def test_missing_ground_truth_and_points_are_named():
+    from dataclasses import replace
+
+    model, batch = _detector(), random_batch()
+    with pytest.raises(ValueError, match="load_points"):
+        model.loss(replace(batch, points=None))
+    with pytest.raises(ValueError, match="token0.*no ground truth"):
+        model.loss(replace(batch, boxes=None))
+
+
+@pytest.mark.parametrize("edges", [(1.0,), (0.0, 1.0), (2.0, 1.0)])
+def test_bad_depth_bins(edges):
+    with pytest.raises(ValueError, match="rise"):
+        DepthBins(edges)
+
+
+def test_depth_bin_edges_are_half_open():
+    bins = DepthBins.linear(1.0, 4.0, 1.0)
+    assert bins.index(torch.tensor([0.99, 1.0, 1.99, 3.99, 4.0])).tolist() == [-1, 0, 0, 2, -1]

@@ -1,0 +1,35 @@
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out results.json] [--show-dir DIR]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from bev.engine import load_config, main, prepare, test
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Score a checkpoint on the test frames of a configuration.")
+    parser.add_argument("config", help="configuration file")
+    parser.add_argument("checkpoint", help="checkpoint file, or a work folder for its last one")
+    parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission)")
+    parser.add_argument("--show-dir", metavar="DIR", help="draw every frame into this folder")
+    parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config name>)")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
+    parser.add_argument("--launcher", choices=("none", "pytorch"), default="none", help="pytorch under torchrun")
+    return parser.parse_args(arguments)
+
+
+def run() -> int:
+    args = parse()
+    cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
+    metrics = test(cfg, args.checkpoint, args.out)
+    print(json.dumps(metrics, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))
