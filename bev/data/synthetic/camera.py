@@ -153,8 +153,9 @@ class Camera:
         """(P,) painting rank of every solid of the painted bodies."""
         count = len(members)
         box_low, box_high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
-        np.minimum.at(box_low, body, low)
-        np.maximum.at(box_high, body, high)
+        first = np.flatnonzero(np.diff(body, prepend=-1))  # faces come body by body
+        if len(first):
+            box_low[body[first]], box_high[body[first]] = np.minimum.reduceat(low, first), np.maximum.reduceat(high, first)
         overlap = ((box_low[:, None] <= box_high[None] + 2) & (box_low[None] <= box_high[:, None] + 2)).all(2)
         sides = order.rectangle_sides(self.crowd.low[members], self.crowd.high[members], own)
         distance = np.linalg.norm(own[:, :2] - eye[:2], axis=1)

@@ -24,20 +24,20 @@ class Cast:
 
     parked: dict[str, float]
     driving: dict[str, float]
-    standing_people: float = 2.0
-    walking_people: float = 6.0
-    sitting_people: float = 0.5
-    work_sites: float = 1.5
-    barrier_rows: float = 1.1
-    lone_cones: float = 2.0
-    carts: float = 0.6
+    standing_people: float = 1.8
+    walking_people: float = 5.0
+    sitting_people: float = 0.4
+    work_sites: float = 1.2
+    barrier_rows: float = 0.9
+    lone_cones: float = 2.2
+    carts: float = 0.5
 
 
 CAST = Cast(
-    parked={"vehicle.car": 5.5, "vehicle.truck": 1.2, "vehicle.bus": 1.3, "vehicle.trailer": 2.0,
-            "vehicle.construction": 0.5, "vehicle.motorcycle": 1.2, "vehicle.bicycle": 2.2},
-    driving={"vehicle.car": 6.5, "vehicle.truck": 0.7, "semi": 0.8, "vehicle.bus": 1.8, "vehicle.construction": 0.4,
-             "vehicle.motorcycle": 1.8, "vehicle.bicycle": 2.2})
+    parked={"vehicle.car": 4.2, "vehicle.truck": 1.1, "vehicle.bus": 1.0, "vehicle.trailer": 1.5,
+            "vehicle.construction": 0.5, "vehicle.motorcycle": 1.0, "vehicle.bicycle": 1.8},
+    driving={"vehicle.car": 5.4, "vehicle.truck": 0.7, "semi": 0.7, "vehicle.bus": 1.4, "vehicle.construction": 0.5,
+             "vehicle.motorcycle": 1.5, "vehicle.bicycle": 1.8})
 
 
 class Director:
@@ -92,7 +92,7 @@ class Director:
         for _ in range(50):
             pose = self.ego[0] if early else self.ego[int(self.random.integers(len(self.ego)))]
             on_main = abs(pose[1]) < 12
-            road = self._road(pose[0], 0.8 if on_main else 0.3)
+            road = self._road(pose[0], 1.0 if early else 0.8 if on_main else 0.3)
             middle = float((pose[:2] - np.array(road.origin)) @ road.forward)
             low, high = (-reach, reach)
             if early:
@@ -125,7 +125,7 @@ class Director:
             return self.people.add(category, size, self._still(road, along, lateral, turn),
                                    still="cycle.without_rider", moving="cycle.with_rider")
         size, large = self.people.size(category), category != "vehicle.car"
-        if u < (0.25 if large else 0.22) and not early:
+        if u < (0.45 if large else 0.22) and not early:
             lateral, turn = float(self.random.uniform(16, 30)), float(self.random.uniform(-np.pi, np.pi))
         else:
             lateral = paths.PARKING_M + max(0.0, size[0] - 2.3) / 2 + float(self.random.normal(0, 0.08))

@@ -64,14 +64,15 @@ class Lidar:
         near = np.linalg.norm(relative[:, :2], axis=1) - self.crowd.radius < RANGE_M[1]
         solids = np.flatnonzero(near[self.crowd.solid_body])
         rays, owner = boxes_to_rays(relative[self.crowd.solid_body[solids]], self.crowd.bounds[solids])
+        planes = self._planes(relative, solids)
         for count in (6, 10):
-            chosen = self.crowd.plane_count[solids[owner]] == count
-            pair_solid, pair_ray = solids[owner[chosen]], rays[chosen]
-            t, cos = self._meet(relative, pair_solid, pair_ray, count)
+            chosen = np.flatnonzero((self.crowd.plane_count[solids] == count)[owner])
+            pair_solid, pair_ray = owner[chosen], rays[chosen]
+            t, cos = _meet(planes[:count], pair_solid, pair_ray)
             hit = np.flatnonzero(t < distance[pair_ray])
             # Farthest first: of several hits on one ray the nearest is written last and stays.
             hit = hit[np.argsort(-t[hit], kind="stable")]
-            ray, solid = pair_ray[hit], pair_solid[hit]
+            ray, solid = pair_ray[hit], solids[pair_solid[hit]]
             distance[ray], cosine[ray], reflectance[ray] = t[hit], cos[hit], self.crowd.reflectance[solid]
             body[ray] = self.crowd.solid_body[solid]
         return self._returns(distance, cosine, reflectance, body, random)
@@ -86,29 +87,14 @@ class Lidar:
         cosine = np.maximum(-EGO_DIRECTIONS[:, 2], 0)
         return GROUND_RANGE_M.copy(), cosine, reflectance, np.full(len(cosine), -1, np.int32)
 
-    def _meet(self, relative: np.ndarray, solid: np.ndarray, ray: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Range (m,) [m] (inf where missed) and cosine of incidence of pairs (solid, ray); ``count`` planes a solid."""
-        pose = relative[self.crowd.solid_body[solid]].astype(np.float32)
+    def _planes(self, relative: np.ndarray, solids: np.ndarray) -> np.ndarray:
+        """(10, 4, S) float32: outward normals of the solids' planes in the ego frame, and the sensor's way to each [m]."""
+        pose = relative[self.crowd.solid_body[solids]]
         c, s = np.cos(pose[:, 2]), np.sin(pose[:, 2])
-        d = EGO_DIRECTIONS[ray]
-        dx, dy, dz = c * d[:, 0] + s * d[:, 1], c * d[:, 1] - s * d[:, 0], d[:, 2]
-        origin = EGO_FROM_LIDAR[:3, 3].astype(np.float32)
-        px, py = origin[0] - pose[:, 0], origin[1] - pose[:, 1]
-        ox, oy = c * px + s * py, c * py - s * px
-        enter, leave = np.full(len(solid), RANGE_M[0], np.float32), np.full(len(solid), np.inf, np.float32)
-        cosine = np.ones(len(solid), np.float32)
-        for k in range(count):
-            nx, ny, nz, offset = np.moveaxis(self.crowd.planes[solid, k], 1, 0)
-            gap = offset - (nx * ox + ny * oy + nz * origin[2])
-            along = nx * dx + ny * dy + nz * dz
-            along = np.where(np.abs(along) < 1e-7, np.float32(1e-7), along)
-            t = gap / along
-            entering = along < 0
-            later = entering & (t > enter)
-            enter = np.where(later, t, enter)
-            cosine = np.where(later, -along, cosine)
-            leave = np.where(entering, leave, np.minimum(leave, t))
-        return np.where((enter <= leave) & (enter > RANGE_M[0]), enter, np.inf), cosine
+        x, y, z, offset = self.crowd.planes[solids].transpose(2, 1, 0)
+        nx, ny = c * x - s * y, s * x + c * y
+        px, py, pz = EGO_FROM_LIDAR[0, 3] - pose[:, 0], EGO_FROM_LIDAR[1, 3] - pose[:, 1], EGO_FROM_LIDAR[2, 3]
+        return np.stack([nx, ny, z, offset - (nx * px + ny * py + z * pz)], 1).astype(np.float32)
 
     def _returns(self, distance: np.ndarray, cosine: np.ndarray, reflectance: np.ndarray, body: np.ndarray,
                  random: np.random.Generator) -> Scan:
@@ -121,6 +107,32 @@ class Lidar:
         intensity = 255 * power[seen] * np.exp(-distance[seen] / 60) * random.uniform(0.8, 1.2, len(seen))
         points = np.column_stack([DIRECTIONS[seen] * noisy[:, None], np.clip(np.round(intensity), 0, 255), seen % BEAMS])
         return Scan(points.astype(np.float32), body[seen], seen)
+
+
+def _meet(planes: np.ndarray, solid: np.ndarray, ray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays enter convex solids.
+
+    Args:
+        planes: (k, 4, S) as `Lidar._planes` gives them.
+        solid, ray: (m,) pairs: index of the solid and of the ray.
+
+    Returns:
+        range (m,) [m], inf where the ray misses, and cosine of incidence (m,).
+    """
+    dx, dy, dz = EGO_DIRECTIONS.T[:, ray]
+    enter, leave = np.full(len(ray), RANGE_M[0], np.float32), np.full(len(ray), np.inf, np.float32)
+    cosine = np.ones(len(ray), np.float32)
+    for plane in planes:
+        nx, ny, nz, gap = plane[:, solid]
+        along = nx * dx + ny * dy + nz * dz
+        along[np.abs(along) < 1e-7] = 1e-7
+        t = gap / along
+        entering = along < 0
+        later = entering & (t > enter)
+        np.copyto(enter, t, where=later)
+        np.copyto(cosine, -along, where=later)
+        np.minimum(leave, t, out=leave, where=~entering)
+    return np.where((enter <= leave) & (enter > RANGE_M[0]), enter, np.float32(np.inf)), cosine
 
 
 def to_ego(poses: np.ndarray, ego: np.ndarray) -> np.ndarray:

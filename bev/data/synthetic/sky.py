@@ -50,8 +50,8 @@ class Light:
 def draw_light(random: np.random.Generator) -> Light:
     """Sunny, hazy, overcast or evening light with the sun anywhere."""
     kind = str(random.choice(["sunny", "hazy", "overcast", "evening"], p=[0.45, 0.2, 0.2, 0.15]))
-    direct, ambient, low, high = {"sunny": (0.66, 0.50, 32, 65), "hazy": (0.42, 0.62, 28, 60),
-                                  "overcast": (0.14, 0.82, 35, 70), "evening": (0.62, 0.40, 14, 26)}[kind]
+    direct, ambient, low, high = {"sunny": (0.62, 0.58, 32, 65), "hazy": (0.40, 0.68, 28, 60),
+                                  "overcast": (0.14, 0.82, 35, 70), "evening": (0.60, 0.50, 16, 28)}[kind]
     tint = {"sunny": (1.0, 0.985, 0.95), "hazy": (1.0, 0.99, 0.98), "overcast": (0.95, 0.98, 1.02),
             "evening": (1.08, 0.95, 0.80)}[kind]
     horizon, zenith = {"sunny": ((198, 214, 228), (82, 136, 202)), "hazy": ((206, 210, 212), (136, 168, 200)),

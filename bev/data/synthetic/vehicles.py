@@ -103,7 +103,9 @@ def _cargo(random: Random, x: tuple[float, float], side: float, z: tuple[float, 
     if kind == "container":
         for u in np.linspace(0.04, 0.94, 9):
             box.stripe(LEFT, u, u + 0.03, 0.04, 0.96, paint.vary(colour, 0.8)).stripe(RIGHT, u, u + 0.03, 0.04, 0.96, paint.vary(colour, 0.8))
-    elif kind == "logo":
+    else:
+        _weather(random, box, colour)
+    if kind == "logo":
         logo, a = paint.pick(random, paint.BUS), float(random.uniform(0.1, 0.35))
         for face in (LEFT, RIGHT):
             box.stripe(face, a, a + 0.45, 0.35, 0.75, logo)
@@ -111,6 +113,18 @@ def _cargo(random: Random, x: tuple[float, float], side: float, z: tuple[float, 
         for face in (LEFT, RIGHT):
             box.stripe(face, 0.02, 0.98, 0.10, 0.94, paint.pick(random, paint.BUS))
     return [box]
+
+
+def _weather(random: Random, box: Solid, colour: Colour) -> None:
+    """Panel joints, a grimy foot and reflecting tape: large plain walls should not be featureless."""
+    joints = np.linspace(0, 1, int(random.integers(4, 8)))[1:-1]
+    for face in (LEFT, RIGHT):
+        for u in joints:
+            box.stripe(face, u - 0.004, u + 0.004, 0, 1, paint.vary(colour, 0.78))
+        box.stripe(face, 0, 1, 0, float(random.uniform(0.05, 0.14)), paint.vary(np.array(colour) * 0.6 + 20))
+        for u in np.arange(0.03, 0.9, 0.16):
+            box.stripe(face, u, u + 0.08, 0.015, 0.04, (200, 60, 40))
+    box.stripe(TOP, 0, 1, 0, 1, paint.vary(colour, 0.9))
 
 
 def truck(random: Random, w: float, l: float, h: float) -> list[Solid]:
