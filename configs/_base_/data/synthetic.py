@@ -13,10 +13,7 @@ train_dataloader = dict(
         split="synthetic_train",
         load_points=True,
         cache="memory",
-        transforms=[
-            dict(type="RigMirror", probability=0.5),
-            dict(type="PhotoMetricDistortion"),
-        ],
+        transforms=[dict(type="RigMirror", probability=0.5)],
     ),
 )
 val_dataloader = dict(batch_size=4, num_workers=0, dataset=dict(**_frames, split="synthetic_val"))
