@@ -28,8 +28,8 @@ class Cast:
     walking_people: float = 5.0
     sitting_people: float = 0.4
     work_sites: float = 1.2
-    barrier_rows: float = 0.9
-    lone_cones: float = 2.2
+    barrier_rows: float = 0.7
+    lone_cones: float = 2.0
     carts: float = 0.5
 
 
@@ -55,7 +55,8 @@ class Director:
         for kind in ("vehicle.trailer", "vehicle.bus", "vehicle.truck", "vehicle.car", "vehicle.motorcycle", "vehicle.bicycle"):
             self._repeat(1, lambda: self._park(kind, early=True), tries=40)
         self._repeat(1, lambda: self._work_site(early=True), tries=40)
-        self._repeat(1, lambda: self._stand(early=True), tries=40)
+        for attempt in (self._stand, self._lone_cone, self._barrier_line):
+            self._repeat(1, lambda: attempt(early=True), tries=40)
         order = [k for kind, n in CAST.driving.items() for k in [kind] * self._count(n)]
         for index in self.random.permutation(len(order)):
             self._repeat(1, lambda: self._drive(order[index]), tries=6)
@@ -150,8 +151,8 @@ class Director:
         return self.people.add("human.pedestrian.adult", size, track, sitter, still="pedestrian.sitting_lying_down",
                                moving="pedestrian.moving")
 
-    def _lone_cone(self) -> bool:
-        road, along = self._spot(reach=28.0)
+    def _lone_cone(self, early: bool = False) -> bool:
+        road, along = self._spot(early, reach=28.0)
         lateral = float(self.random.choice([6.95, 9.2, 10.2]) + self.random.normal(0, 0.15))
         category = "movable_object.trafficcone"
         return self.people.add(category, self.people.size(category), self._still(road, along, lateral, self._any_angle()))
@@ -192,9 +193,9 @@ class Director:
                 self.people.add(kind, self.people.size(kind), self._still(road, along + end * (half + 0.8), 8.35, float(self.random.normal(0, 0.1))))
         self._row_of_barriers(road, along, half, float(self.random.uniform(12.4, 13.1)))
 
-    def _barrier_line(self) -> bool:
+    def _barrier_line(self, early: bool = False) -> bool:
         """Barriers along a curb, away from any work site."""
-        road, along = self._spot(margin=16.0, reach=26.0)
+        road, along = self._spot(early, margin=16.0, reach=26.0)
         before = len(self.people.bodies)
         self._row_of_barriers(road, along, float(self.random.uniform(3, 7)), float(self.random.choice([9.9, 12.6])))
         return len(self.people.bodies) > before
