@@ -39,6 +39,7 @@ model = dict(
         ),
     ),
     depth_loss_weight=1.0,
+    measured_share=0.5,
     img_center_head=dict(
         type="ImageCenterHead", in_channels=64, hidden_channels=48, num_classes=10, depth_bins=_depth_bins, stride_px=8
     ),

@@ -31,6 +31,8 @@ class BEVDet(Detector):
             before the grid does (CenterNet, arXiv 1904.07850).
         center_loss_weight: weight of that supervision.
         depth_loss_weight: weight of the LiDAR depth supervision (BEVDepth); 0 needs no points.
+        measured_share: share of training frames that are lifted with the LiDAR's depth where there is one: the grid's
+            part learns from sharp maps while the depth is still being learned.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class BEVDet(Detector):
         bev_encoder: nn.Module,
         pts_bbox_head: CenterHead,
         depth_loss_weight: float = 0.0,
+        measured_share: float = 0.0,
         img_center_head: ImageCenterHead | None = None,
         center_loss_weight: float = 1.0,
     ) -> None:
@@ -49,6 +52,7 @@ class BEVDet(Detector):
         self.preprocess, self.img_backbone, self.img_neck = preprocess, img_backbone, img_neck
         self.img_view_transformer, self.bev_encoder = img_view_transformer, bev_encoder
         self.pts_bbox_head, self.depth_loss_weight = pts_bbox_head, depth_loss_weight
+        self.measured_share = measured_share
         self.img_center_head, self.center_loss_weight = img_center_head, center_loss_weight
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
@@ -60,8 +64,8 @@ class BEVDet(Detector):
         flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         return self.img_neck(self.img_backbone(flat)).unflatten(0, images.shape[:2])
 
-    def _detect(self, features: Tensor, rig: CameraRig) -> dict[str, Any]:
-        lifted: LiftSplatOutput = self.img_view_transformer(features, rig)
+    def _detect(self, features: Tensor, rig: CameraRig, measured_m: Tensor | None = None) -> dict[str, Any]:
+        lifted: LiftSplatOutput = self.img_view_transformer(features, rig, measured_m)
         return {"tasks": self.pts_bbox_head(self.bev_encoder(lifted.bev)), "depth_logits": lifted.depth_logits}
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
@@ -78,7 +82,7 @@ class BEVDet(Detector):
         """Heatmap and box terms of every task and, with depth supervision, ``loss_depth``."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
         features = self.extract_features(batch.images)
-        output = self._detect(features, batch.rig)
+        output = self._detect(features, batch.rig, self._measured(batch))
         losses = self.pts_bbox_head.loss(output["tasks"], ground_truth(batch), factors)
         if self.depth_loss_weight:
             total = depth_loss(output["depth_logits"], self._depth_targets(batch), self.img_view_transformer.depth_bins)
@@ -88,6 +92,14 @@ class BEVDet(Detector):
             terms = self.img_center_head.loss(maps, self._center_targets(batch), factors["centers"])
             losses |= {f"image.{name}": self.center_loss_weight * value for name, value in terms.items()}
         return losses
+
+    def _measured(self, batch: Batch) -> Tensor | None:
+        """(B, N, H, W) LiDAR depths, 0 in frames that were not drawn; None where none is to be used."""
+        if not self.training or not self.measured_share:
+            return None
+        depth_m = self._depth_targets(batch)
+        drawn = torch.rand(len(batch), device=depth_m.device) < self.measured_share
+        return depth_m * drawn[:, None, None, None]
 
     def _center_targets(self, batch: Batch) -> list[CenterTargets]:
         assert self.img_center_head is not None

@@ -72,8 +72,18 @@ class LiftSplat(nn.Module):
         self.register_buffer("depth_m", depth_bins.centers_m(), persistent=False)
         self.register_buffer("rays", _ray_channels(grid) if ray_channels else None, persistent=False)
 
-    def forward(self, features: Tensor, rig: CameraRig) -> LiftSplatOutput:
-        """(B, N, C_in, H, W) image features at ``stride_px`` -> pooled grid (B, C * Z [+ 3], Y, X) and depth logits."""
+    def forward(self, features: Tensor, rig: CameraRig, measured_m: Tensor | None = None) -> LiftSplatOutput:
+        """Lift and pool.
+
+        Args:
+            features: (B, N, C_in, H, W) of the images, at ``stride_px``.
+            rig: with batch axis.
+            measured_m: (B, N, H, W) depths to lift with in place of the predicted distribution; where they are in no
+                bin (0 for not measured) the prediction stays.
+
+        Returns:
+            grid (B, C * Z [+ 1] [+ 3], Y, X) and the predicted depth logits.
+        """
         batch, cameras = features.shape[:2]
         features = features.flatten(0, 1)
         if self.calibration_channels:
@@ -83,12 +93,19 @@ class LiftSplat(nn.Module):
         depth_logits, context = mixed.split([len(self.depth_bins), mixed.shape[-1] - len(self.depth_bins)], dim=-1)
         # In float32 also under autocast: the sum over thousands of points would lose most of bf16's 8 bits.
         depth = depth_logits.float().softmax(-1)
+        if measured_m is not None:
+            depth = self._put_measured(depth, measured_m.flatten(0, 1))
         bev = self.splat(depth.unflatten(0, (batch, cameras)), context.float().unflatten(0, (batch, cameras)), rig)
         if self.rays is not None:
             bev = torch.cat([bev, self.rays.to(bev).expand(batch, -1, -1, -1)], 1)
         return LiftSplatOutput(
             bev.contiguous(memory_format=torch.channels_last), depth_logits.unflatten(0, (batch, cameras))
         )
+
+    def _put_measured(self, depth: Tensor, measured_m: Tensor) -> Tensor:
+        index = self.depth_bins.index(measured_m)
+        certain = nn.functional.one_hot(index.clamp(min=0), len(self.depth_bins)).to(depth)
+        return torch.where((index >= 0)[..., None], certain, depth)
 
     def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
         """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
