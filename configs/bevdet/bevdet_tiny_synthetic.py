@@ -1,7 +1,7 @@
 # A 2 M parameter lift-splat detector (BEVDet's parts, BEVDepth's depth supervision) for the synthetic world:
 # what `make demo` trains, in minutes on two CPU cores.
 _base_ = [
-    "configs/_base_/data/synthetic.py",
+    "configs/_base_/data/synthetic_352x128.py",
     "configs/_base_/schedule/adamw_cosine.py",
     "configs/_base_/runtime/default.py",
 ]

@@ -5,7 +5,7 @@ to the viewing ray, several sampling points a query, depth supervision and denoi
 """
 
 _base_ = [
-    "configs/_base_/data/synthetic.py",
+    "configs/_base_/data/synthetic_352x128.py",
     "configs/_base_/schedule/adamw_cosine.py",
     "configs/_base_/runtime/default.py",
 ]
