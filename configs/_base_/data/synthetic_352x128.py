@@ -13,6 +13,7 @@ train_dataloader = dict(
         version=_version,
         split="synthetic_train",
         image=_image,
+        load_points=True,
         transforms=[dict(type="RigMirror", probability=0.5), _range],
         cache="memory",
     ),
