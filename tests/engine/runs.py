@@ -54,7 +54,7 @@ def start(
 def run_elsewhere(work_dir: Path, *options: str, **choices: Any) -> int:
     """Train in another process; returns its exit status, negative for a signal."""
     process = start(work_dir, *options, **choices)
-    process.join(120)
+    process.join(300)
     assert process.exitcode is not None, "the run hangs"
     return process.exitcode
 
@@ -63,7 +63,7 @@ def run_many(work_dir: Path, count: int, *options: str, **choices: Any) -> list[
     """Train in ``count`` processes as torchrun would; returns their exit statuses."""
     processes = start_many(work_dir, count, *options, **choices)
     for process in processes:
-        process.join(120)
+        process.join(300)
     assert all(process.exitcode is not None for process in processes), "a run hangs"
     return [process.exitcode for process in processes]
 
