@@ -82,7 +82,8 @@ class FrameDataset(Dataset[Sample]):
         self.index, self.root, self.cameras = index, Path(root), tuple(cameras)
         self.frames = _thin(np.asarray(frames, np.int64), max_samples)
         self.frame, self.image, self.transforms = frame, image, tuple(transforms)
-        self.load_points, self.history, self.on_error, self.use_valid_flag = load_points, history, on_error, use_valid_flag
+        self.load_points, self.use_valid_flag = load_points, use_valid_flag
+        self.history, self.on_error = history, on_error
         self.metainfo = {"classes": CLASSES, "frame": frame, "cameras": self.cameras}
         self._channels = self._find_channels()
         self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache == "memory" else None
@@ -173,7 +174,9 @@ class FrameDataset(Dataset[Sample]):
             valid=readable,
         )
 
-    def _rig(self, frame: int, global_from_ref: np.ndarray, homographies: Tensor, size_px: tuple[int, int]) -> CameraRig:
+    def _rig(
+        self, frame: int, global_from_ref: np.ndarray, homographies: Tensor, size_px: tuple[int, int]
+    ) -> CameraRig:
         calibration = self.index.camera_calibration[frame, self._channels]
         if (calibration < 0).any():
             name = self.cameras[int((calibration < 0).argmax())]
@@ -235,7 +238,7 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def takes_frame_options(kind: Kind) -> Kind:
-    """Class decorator: spell out what ``**options`` of a subclass stands for, so that configs are checked against it."""
+    """Class decorator: spell out what a subclass's ``**options`` stands for; configs are checked against it."""
     own = [p for p in inspect.signature(kind).parameters.values() if p.kind is not p.VAR_KEYWORD]
     shared = list(inspect.signature(FrameDataset).parameters.values())[3:]
     keyword = [p.replace(kind=p.KEYWORD_ONLY) for p in shared]

@@ -44,7 +44,6 @@ class InfoDataset(FrameDataset):
         super().__init__(index, np.arange(len(index)), folder, **options)
 
 
-
 def load_frame(folder: str | Path, cameras: Sequence[str] = CAMERAS_DETR3D) -> Sample:
     """The one key frame of a folder with an info pickle (v2) and its sensor files.
 

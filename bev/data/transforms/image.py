@@ -43,7 +43,7 @@ class ImageTransform:
             padded at the top: 0 pads at the bottom, as mmdet does.
         flip: probability of a horizontal flip of each image alone.
         rotate_deg: rotation, counter-clockwise as seen.
-        pad_value: 0..255 of pixels that no original pixel falls on, one number or RGB. The published detectors pad after
+        pad_value: 0..255 of pixels that no original pixel falls on, one number or RGB. Published detectors pad after
             normalisation, that is with the mean colour.
         method: ``"pyramid"`` halves by averaging while it can, then interpolates: as free of aliasing as ``"area"`` and
             three to five times as fast (real 1600x900 to 704x396, against Pillow's bilinear: root mean square .97 grey
