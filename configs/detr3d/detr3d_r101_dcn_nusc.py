@@ -4,7 +4,11 @@ Needs the weights of an FCOS3D detector to start from: ``--cfg-options load_from
 of this recipe on the validation split is mAP .347, NDS .422.
 """
 
-_base_ = ["configs/_base_/schedule/adamw_cosine.py", "configs/_base_/runtime/default.py"]
+_base_ = [
+    "configs/_base_/data/nuscenes_1600x900.py",
+    "configs/_base_/schedule/adamw_cosine.py",
+    "configs/_base_/runtime/default.py",
+]
 
 _range_m = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
 _embed_dim = 256
@@ -61,26 +65,6 @@ model = dict(
         loss_bbox=dict(type="L1Loss", loss_weight=0.25),
     ),
 )
-
-# Full resolution, padded at the bottom to a multiple of 32; the grey is about the mean that normalisation subtracts.
-_image = dict(type="ImageTransform", size=(928, 1600), resize=1.0, crop_y=0.0, pad_value=114)
-_frames = dict(type="NuScenesDataset", root="data/nuscenes", version="v1.0-trainval", image=_image)
-train_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    dataset=dict(
-        **_frames,
-        split="train",
-        transforms=[
-            dict(type="PhotoMetricDistortion"),
-            dict(type="RangeFilter", x_m=(-51.2, 51.2), y_m=(-51.2, 51.2)),
-        ],
-    ),
-)
-val_dataloader = dict(batch_size=1, num_workers=4, dataset=dict(**_frames, split="val"))
-test_dataloader = val_dataloader
-val_evaluator = dict(type="NuScenesMetric", root="data/nuscenes", version="v1.0-trainval", split="val")
-test_evaluator = val_evaluator
 
 # Total batch 8 (8 processes of 1), half a cosine down to 1e-3 of the rate after 500 steps of warm-up from a third.
 optim_wrapper = dict(

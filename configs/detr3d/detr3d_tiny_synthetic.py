@@ -60,16 +60,17 @@ model = dict(
     loss_weights=dict(depth=1.0, heatmap=1.0, center=1.0, dn=1.0),
 )
 
-# Boxes are scored within 50 m; the decoder wants a smaller rate than the convolutions.
 train_dataloader = dict(
     dataset=dict(
+        load_points=True,
         transforms=[
             dict(type="RigMirror", probability=0.5),
             dict(type="PhotoMetricDistortion"),
             dict(type="RangeFilter", x_m=(-54.0, 54.0), y_m=(-54.0, 54.0)),
-        ]
+        ],
     )
 )
+# The decoder wants a smaller rate than the convolutions.
 optim_wrapper = dict(
     type="AmpOptimWrapper",
     dtype="bfloat16",

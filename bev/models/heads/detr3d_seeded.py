@@ -66,7 +66,7 @@ class SeededDetr3DHead(Detr3DHead):
         self.image_head, self.num_seeds, self.denoising = image_head, num_seeds, denoising
         self.balance_range_m = balance_range_m
         self.label_embedding = nn.Embedding(num_classes, embed_dim)
-        self.seed_content = nn.Linear(embed_dim, embed_dim)
+        self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
         self.query_position = PointEncoding(embed_dim)
 
     def count_targets(self, boxes: Sequence[Boxes3D]) -> Tensor:
@@ -117,7 +117,8 @@ class SeededDetr3DHead(Detr3DHead):
         seeds = self.image_head.seeds(maps, rig, self.num_seeds)
         pixels = feature.permute(0, 1, 3, 4, 2).flatten(1, 3)
         at_peak = pixels.gather(1, seeds.pixel.unsqueeze(-1).expand(-1, -1, pixels.shape[-1]))
-        seeded = self.seed_content(at_peak) + self.label_embedding(seeds.label)
+        known = torch.cat([at_peak, seeds.probability.to(at_peak.dtype)], -1)
+        seeded = self.seed_content(known) + self.label_embedding(seeds.label)
         batch = len(feature)
         position, content = self.query_embedding.weight.expand(batch, -1, -1).chunk(2, -1)
         with torch.autocast(position.device.type, enabled=False):

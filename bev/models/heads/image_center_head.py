@@ -51,10 +51,18 @@ class CenterTargets(NamedTuple):
 
 
 class Seeds(NamedTuple):
-    """The highest peaks of a frame's cameras: points (B, K, 3) m, class (B, K) and flat index (B, K) into N H W."""
+    """The highest peaks of each frame's cameras.
+
+    Attributes:
+        point_m: (B, S, 3) in the reference frame.
+        label: (B, S) class of the peak.
+        probability: (B, S, K) of every class there.
+        pixel: (B, S) flat index into (N, H, W).
+    """
 
     point_m: Tensor
     label: Tensor
+    probability: Tensor
     pixel: Tensor
 
 
@@ -110,10 +118,11 @@ class ImageCenterHead(nn.Module):
         camera, row, column = pixel // (height * width), pixel // width % height, pixel % width
         batch = torch.arange(len(pixel), device=pixel.device)[:, None]
         offset = maps.offset.detach()[batch, camera, :, row, column]
+        probability = heat[batch, camera, :, row, column]
         pixels_px = (torch.stack([column, row], -1) + 0.5 + offset) * self.stride_px
         depth_m = maps.log_depth.detach()[batch, camera, row, column].clamp(0, 5).exp()
         point_m = unproject(pixels_px, depth_m, rig.ref_from_img[batch, camera])
-        return Seeds(point_m, label.flatten(1).gather(1, pixel), pixel)
+        return Seeds(point_m, label.flatten(1).gather(1, pixel), probability, pixel)
 
     def targets(self, boxes: Boxes3D, img_from_ref: Tensor, image_size_px: tuple[int, int]) -> CenterTargets:
         """Ground truth of one frame, (N, 4, 4) projection -> targets of its cameras."""
