@@ -15,21 +15,22 @@ model = dict(
     img_view_transformer=dict(
         type="LiftSplat",
         in_channels=64,
-        out_channels=48,
+        out_channels=32,
         depth_bins=_depth_bins,
         grid=_grid,
         stride_px=8,
         hidden_channels=64,
         calibration_channels=True,
+        ground_m=-1.84,
         ray_channels=True,
         normalize=True,
     ),
-    bev_encoder=dict(type="BEVEncoder", in_channels=52, widths=(48, 96, 128), blocks=(2, 2)),
+    bev_encoder=dict(type="BEVEncoder", in_channels=36, widths=(32, 64, 128), blocks=(2, 2)),
     pts_bbox_head=dict(
         type="CenterHead",
-        in_channels=48,
+        in_channels=32,
         coder=dict(type="CenterCoder", grid=_grid),
-        shared_channels=48,
+        shared_channels=32,
         head_channels=48,
         joint_regression=True,
         loss_weights=dict(bbox=0.5),
@@ -44,5 +45,5 @@ model = dict(
         type="ImageCenterHead", in_channels=64, hidden_channels=48, num_classes=10, depth_bins=_depth_bins, stride_px=8
     ),
 )
-optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(lr=4e-3))
 train_cfg = dict(max_steps=900)
