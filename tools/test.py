@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
+
+from mmengine.config import Config
 
 from bev.engine import load_config, main, prepare, test
-from bev.structures import Batch, Boxes3D
+from bev.registry import DATASETS
+from bev.structures import Boxes3D
+from bev.viz import draw_results
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,20 +28,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def drawer(show_dir: str | None) -> Callable[[Batch, list[Boxes3D]], None] | None:
-    """What draws a batch and its predictions into a folder; None where nothing is to be drawn."""
-    if show_dir is None:
-        return None
-    from bev.viz import draw_results
-
-    return partial(draw_results, directory=Path(show_dir))
+def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> None:
+    """Draw what this process predicted over the original pictures, with LiDAR points."""
+    frames = DATASETS.build({**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": []})
+    draw_results(frames, predictions, directory, [i for i, t in enumerate(frames.tokens) if t in predictions])
 
 
 def run() -> int:
     args = parse()
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
-    metrics = test(cfg, args.checkpoint, args.out, drawer(args.show_dir))
+    predictions: dict[str, Boxes3D] = {}
+    keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
+    metrics = test(cfg, args.checkpoint, args.out, keep)
     print(json.dumps(metrics, indent=2))
+    if args.show_dir:
+        draw(cfg, predictions, args.show_dir)
     return 0
 
 

@@ -156,11 +156,17 @@ class FrameDataset(Dataset[Sample]):
             previous.insert(0, sample)
         return tuple(previous)
 
+    def _global_from_ref(self, frame: int) -> np.ndarray:
+        global_from_ego = np.asarray(self.index.global_from_ego[frame])
+        return global_from_ego @ self.index.ego_from_lidar[frame] if self.frame == "lidar" else global_from_ego
+
+    def poses(self) -> list[Tensor]:
+        """``global_from_ref`` of every frame, in order: (4, 4) float64 each, without reading a file."""
+        return [torch.from_numpy(self._global_from_ref(int(frame)).copy()) for frame in self.frames]
+
     def _frame(self, frame: int, position: int, draws: list[ImageDraw]) -> Sample:
         """One key frame without its previous ones and before the sample transforms."""
-        global_from_ref = np.asarray(self.index.global_from_ego[frame])
-        if self.frame == "lidar":
-            global_from_ref = global_from_ref @ self.index.ego_from_lidar[frame]
+        global_from_ref = self._global_from_ref(frame)
         images, homographies, readable = self._images(frame, position, draws)
         return Sample(
             images=images,

@@ -49,8 +49,8 @@ def pixel_rays(rig: CameraRig, stride_px: int) -> Tensor:
         stride_px: network px per feature pixel; rays go through the feature pixels' centres.
 
     Returns:
-        (B, N, RAY_CHANNELS, H / stride, W / stride) float32: rise and horizontal way of the ray for each metre of depth,
-        the camera's height (m), and the log of the depth at which the ray has fallen by one metre (5.3: 200 m or never).
+        (B, N, RAY_CHANNELS, H / stride, W / stride) float32: rise and horizontal way of the ray for each metre of
+        depth, the camera's height (m), and the log of the depth at which the ray has fallen by one metre (at most 200 m).
     """
     height, width = (size // stride_px for size in rig.image_size_px)
     u = (torch.arange(width, device=rig.device) + 0.5) * stride_px
