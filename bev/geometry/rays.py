@@ -50,7 +50,7 @@ def pixel_rays(rig: CameraRig, stride_px: int) -> Tensor:
 
     Returns:
         (B, N, RAY_CHANNELS, H / stride, W / stride) float32: rise and horizontal way of the ray for each metre of
-        depth, the camera's height (m), and the log of the depth at which the ray has fallen by one metre (at most 200 m).
+        depth, the camera's height (m), and the log of the depth at which the ray has fallen by a metre (at most 200 m).
     """
     height, width = (size // stride_px for size in rig.image_size_px)
     u = (torch.arange(width, device=rig.device) + 0.5) * stride_px

@@ -1,8 +1,8 @@
 """Boxes drawn over the camera images.
 
 Edges and faces are clipped in homogeneous image coordinates (u d, v d, d), where the projection is still linear,
-against the near plane and the four sides of the image: a box that reaches behind the camera ends at the image border instead of
-smearing across it, and no coordinate overflows.
+against the near plane and the four sides of the image: a box that reaches behind the camera ends at the image border
+instead of smearing across it, and no coordinate overflows.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _draw_boxes(canvas: Picture, layer: BoxLayer, matrix: Array) -> None:
 
 
 def _draw_box(canvas: Picture, corners: Array, color: Color, solid: bool) -> None:
-    size = canvas.shape[:2]
+    size = (canvas.shape[0], canvas.shape[1])
     segments = [s for edge in EDGES if len(s := clip_polygon(corners[list(edge)], size)) == 2]
     if not segments:
         return

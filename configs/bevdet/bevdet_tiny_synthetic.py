@@ -21,7 +21,6 @@ model = dict(
         stride_px=8,
         hidden_channels=64,
         calibration_channels=True,
-        ground_m=-1.84,
         ray_channels=True,
         normalize=True,
     ),
