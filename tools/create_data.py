@@ -1,5 +1,6 @@
 #!/usr/bin/env python
 """Make a data set: `python tools/create_data.py synthetic --out data/synthetic --scenes 10 --seed 0`."""
+
 from __future__ import annotations
 
 import argparse
@@ -14,15 +15,23 @@ from bev.data.synthetic import WorldOptions, generate  # noqa: E402
 
 def add_synthetic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """The sub-command ``synthetic``: a made-up nuScenes."""
-    parser = commands.add_parser("synthetic", help="a synthetic nuScenes; needs no download",
-                                 formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = commands.add_parser(
+        "synthetic",
+        help="a synthetic nuScenes; needs no download",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     defaults = {name: field.default for name, field in WorldOptions.__dataclass_fields__.items()}
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--scenes", type=int, required=True, help="scenes in all, the held-out ones included")
     parser.add_argument("--val-scenes", type=int, default=None, help="held-out scenes (default: a fifth)")
-    for name, text in (("seed", "everything follows from it"), ("width", "picture width [px]"),
-                       ("height", "picture height [px]"), ("frames_per_scene", "key frames a scene, 2 a second"),
-                       ("sweeps", "LiDAR sweeps between two key frames"), ("jpeg_quality", "1 to 100")):
+    for name, text in (
+        ("seed", "everything follows from it"),
+        ("width", "picture width [px]"),
+        ("height", "picture height [px]"),
+        ("frames_per_scene", "key frames a scene, 2 a second"),
+        ("sweeps", "LiDAR sweeps between two key frames"),
+        ("jpeg_quality", "1 to 100"),
+    ):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=defaults[name], help=text)
     parser.add_argument("--version", default=defaults["version"], help="folder of the tables")
     parser.add_argument("--workers", type=int, default=2, help="processes")
