@@ -7,7 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 
+from mmengine.config import Config
+
 from bev.engine import load_config, main, prepare, test
+from bev.registry import DATASETS
+from bev.structures import Boxes3D
+from bev.viz import draw_results
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -23,11 +28,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> None:
+    """Draw what this process predicted over the original pictures, with LiDAR points."""
+    frames = DATASETS.build({**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": []})
+    draw_results(frames, predictions, directory, [i for i, t in enumerate(frames.tokens) if t in predictions])
+
+
 def run() -> int:
     args = parse()
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
-    metrics = test(cfg, args.checkpoint, args.out)
+    predictions: dict[str, Boxes3D] = {}
+    keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
+    metrics = test(cfg, args.checkpoint, args.out, keep)
     print(json.dumps(metrics, indent=2))
+    if args.show_dir:
+        draw(cfg, predictions, args.show_dir)
     return 0
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,22 +14,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bev.data.draw import Draw
+from bev.data.faults import BLANKED, SKIPPED, FaultLog
+from bev.data.frame_boxes import boxes_in_global
 from bev.data.frame_index import FrameIndex
+from bev.data.sensor_files import SensorFiles
 from bev.data.transforms import ImageDraw, ImageTransform, SampleTransform
-from bev.geometry.rotations import matrix_from_quaternion, yaw_from_matrix
 from bev.io import FileError
-from bev.io.images import read_image
-from bev.io.points import read_nuscenes_points
 from bev.registry import suggest
 from bev.structures import Boxes3D, CameraRig, PointCloud, Sample
 from bev.structures.conventions import CAMERAS_DETR3D, CLASSES
 
-_LOG = logging.getLogger(__name__)
-
 OnError = Literal["raise", "skip", "blank_camera"]
 # So many unreadable frames one after the other are no accident but a missing disk.
 _MAX_SKIPS = 100
-_SKIPPED, _BLANKED = 1, 2
 
 
 class FrameDataset(Dataset[Sample]):
@@ -86,17 +82,13 @@ class FrameDataset(Dataset[Sample]):
         self.index, self.root, self.cameras = index, Path(root), tuple(cameras)
         self.frames = _thin(np.asarray(frames, np.int64), max_samples)
         self.frame, self.image, self.transforms = frame, image, tuple(transforms)
-        self.load_points, self.history, self.on_error, self.use_valid_flag = (
-            load_points,
-            history,
-            on_error,
-            use_valid_flag,
-        )
+        self.load_points, self.use_valid_flag = load_points, use_valid_flag
+        self.history, self.on_error = history, on_error
         self.metainfo = {"classes": CLASSES, "frame": frame, "cameras": self.cameras}
         self._channels = self._find_channels()
         self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache == "memory" else None
-        # Shared with the loader's worker processes: marks are idempotent, so they need no lock.
-        self._marks = torch.zeros(len(self.frames), dtype=torch.uint8).share_memory_()
+        self.files = SensorFiles(index, self.root, self._channels, blank=on_error == "blank_camera")
+        self.fault_log = FaultLog(len(self.frames))
 
     def _find_channels(self) -> list[int]:
         for name in self.cameras:
@@ -114,11 +106,9 @@ class FrameDataset(Dataset[Sample]):
 
     def faults(self) -> dict[str, list[str]]:
         """Tokens of the frames that were ``skipped`` or had a file ``blanked`` so far, in every process."""
-        marks = self._marks.numpy()
-        named = {"skipped": _SKIPPED, "blanked": _BLANKED}
-        return {
-            k: [self.index.token[int(self.frames[i])] for i in np.flatnonzero(marks == v)] for k, v in named.items()
-        }
+        named = {"skipped": SKIPPED, "blanked": BLANKED}
+        tokens = self.tokens
+        return {name: [tokens[i] for i in self.fault_log.positions(fault)] for name, fault in named.items()}
 
     def __getitem__(self, item: int | Draw) -> Sample:
         """The sample of a position or of a draw.
@@ -139,7 +129,7 @@ class FrameDataset(Dataset[Sample]):
                 if self.on_error != "skip":
                     raise
                 failure = error
-                self._mark(position, _SKIPPED, f"skipped a frame: {error}")
+                self.fault_log.mark(position, SKIPPED, f"skipped a frame: {error}")
         raise FileError(f"{step + 1} frames one after the other cannot be read; the last one: {failure}") from failure
 
     def _sample(self, position: int, rng: np.random.Generator) -> Sample:
@@ -166,11 +156,17 @@ class FrameDataset(Dataset[Sample]):
             previous.insert(0, sample)
         return tuple(previous)
 
+    def _global_from_ref(self, frame: int) -> np.ndarray:
+        global_from_ego = np.asarray(self.index.global_from_ego[frame])
+        return global_from_ego @ self.index.ego_from_lidar[frame] if self.frame == "lidar" else global_from_ego
+
+    def poses(self) -> list[Tensor]:
+        """``global_from_ref`` of every frame, in order: (4, 4) float64 each, without reading a file."""
+        return [torch.from_numpy(self._global_from_ref(int(frame)).copy()) for frame in self.frames]
+
     def _frame(self, frame: int, position: int, draws: list[ImageDraw]) -> Sample:
         """One key frame without its previous ones and before the sample transforms."""
-        global_from_ref = np.asarray(self.index.global_from_ego[frame])
-        if self.frame == "lidar":
-            global_from_ref = global_from_ref @ self.index.ego_from_lidar[frame]
+        global_from_ref = self._global_from_ref(frame)
         images, homographies, readable = self._images(frame, position, draws)
         return Sample(
             images=images,
@@ -188,6 +184,9 @@ class FrameDataset(Dataset[Sample]):
         self, frame: int, global_from_ref: np.ndarray, homographies: Tensor, size_px: tuple[int, int]
     ) -> CameraRig:
         calibration = self.index.camera_calibration[frame, self._channels]
+        if (calibration < 0).any():
+            name = self.cameras[int((calibration < 0).argmax())]
+            raise FileError(f"{self.root}: frame {self.index.token[frame]} has no calibration of {name}")
         global_from_ego = self.index.global_from_ego_of_camera[frame, self._channels]
         global_from_camera = global_from_ego @ self.index.ego_from_camera[calibration]
         return CameraRig(
@@ -203,12 +202,8 @@ class FrameDataset(Dataset[Sample]):
         """(N, 3, H, W) uint8, (N, 3, 3) homographies, and whether any picture was readable."""
         if self._cache is not None and frame in self._cache:
             return *self._cache[frame], True
-        pictures = [self._read_camera(frame, channel, position) for channel in self._channels]
-        sizes = [p.shape[:2] for p in pictures if p is not None]
-        done = [
-            self._transform(self._blank(frame, c, sizes) if p is None else p, draw)
-            for p, c, draw in zip(pictures, self._channels, draws)
-        ]
+        pictures, readable = self.files.pictures(frame, self._reporter(position))
+        done = [self._transform(picture, draw) for picture, draw in zip(pictures, draws)]
         shapes = {image.shape for image, _ in done}
         if len(shapes) != 1:
             raise FileError(
@@ -216,48 +211,21 @@ class FrameDataset(Dataset[Sample]):
             )
         images = torch.from_numpy(np.stack([image.transpose(2, 0, 1) for image, _ in done]))
         homographies = torch.from_numpy(np.stack([matrix for _, matrix in done]))
-        if self._cache is not None and len(sizes) == len(pictures):
+        if self._cache is not None and readable == len(pictures):
             self._cache[frame] = (images, homographies)
-        return images, homographies, bool(sizes)
+        return images, homographies, readable > 0
 
     def _transform(self, image: np.ndarray, draw: ImageDraw) -> tuple[np.ndarray, np.ndarray]:
         return (image, np.eye(3)) if self.image is None else self.image(image, draw)
 
-    def _read_camera(self, frame: int, channel: int, position: int) -> np.ndarray | None:
-        record = f"frame {self.index.token[frame]}, {self.index.channels[channel]}"
-        name = self.index.camera_file[frame * len(self.index.channels) + channel]
-        size = tuple(self.index.camera_size_px[frame, channel].tolist())
-        try:
-            if not name:
-                raise FileError(f"{self.root}: {record} has no picture")
-            return read_image(self.root / name, record, size if all(size) else None)
-        except FileError as error:
-            if self.on_error != "blank_camera":
-                raise
-            self._mark(position, _BLANKED, f"blank camera: {error}")
-            return None
-
-    def _blank(self, frame: int, channel: int, sizes: list[tuple[int, ...]]) -> np.ndarray:
-        size = self.index.camera_size_px[frame, channel].tolist()
-        if not all(size):
-            if not sizes:
-                raise FileError(f"frame {self.index.token[frame]}: no picture is readable and their size is not known")
-            size = sizes[0]
-        return np.zeros((*size, 3), np.uint8)
-
     def _points(self, frame: int, position: int) -> PointCloud:
-        try:
-            record = f"frame {self.index.token[frame]}, LiDAR"
-            points = read_nuscenes_points(self.root / self.index.lidar_file[frame], record)
-        except FileError as error:
-            if self.on_error != "blank_camera":
-                raise
-            self._mark(position, _BLANKED, f"no points: {error}")
-            empty = torch.zeros(0)
-            points = PointCloud(torch.zeros(0, 3), {"intensity": empty, "ring": empty}, "lidar")
+        points = self.files.points(frame, self._reporter(position))
         if self.frame == "lidar":
             return points
         return points.transform(torch.from_numpy(np.array(self.index.ego_from_lidar[frame])), "ego")
+
+    def _reporter(self, position: int) -> Callable[[str], None]:
+        return lambda message: self.fault_log.mark(position, BLANKED, message)
 
     def _boxes(self, frame: int, global_from_ref: np.ndarray) -> Boxes3D | None:
         if not len(self.index.box_label):
@@ -271,52 +239,12 @@ class FrameDataset(Dataset[Sample]):
         names = ("center_m", "size_m", "yaw_rad", "velocity_mps", "score")
         return replace(boxes, **{name: getattr(boxes, name).float() for name in names})
 
-    def _mark(self, position: int, fault: int, message: str) -> None:
-        if int(self._marks[position]) != fault:
-            self._marks[position] = fault
-            _LOG.warning(message)
-
-
-def boxes_in_global(index: FrameIndex, frame: int) -> Boxes3D:
-    """Boxes of the ten detection classes of a frame, global frame, float64."""
-    rows = index.boxes_of(frame)
-    rows = np.arange(rows.start, rows.stop)[index.box_label[rows] >= 0]
-    column = {f: torch.from_numpy(getattr(index, f"box_{f}")[rows]) for f in _BOX_FIELDS}
-    return Boxes3D(
-        center_m=column["center_m"],
-        size_m=column["size_m"],
-        yaw_rad=yaw_from_matrix(matrix_from_quaternion(column["rotation"])),
-        velocity_mps=column["velocity_mps"][:, :2],
-        label=column["label"].long(),
-        score=torch.ones(len(rows), dtype=torch.float64),
-        frame="global",
-        attribute=column["attribute"].long(),
-        num_lidar_pts=column["num_lidar_pts"].long(),
-        num_radar_pts=column["num_radar_pts"].long(),
-        visibility=column["visibility"].long(),
-        track_id=column["track"].long(),
-    )
-
-
-_BOX_FIELDS = (
-    "center_m",
-    "size_m",
-    "rotation",
-    "velocity_mps",
-    "label",
-    "attribute",
-    "num_lidar_pts",
-    "num_radar_pts",
-    "visibility",
-    "track",
-)
-
 
 Kind = TypeVar("Kind", bound=type)
 
 
 def takes_frame_options(kind: Kind) -> Kind:
-    """Class decorator: spell out what ``**options`` of a subclass stands for, so that configs are checked against it."""
+    """Class decorator: spell out what a subclass's ``**options`` stands for; configs are checked against it."""
     own = [p for p in inspect.signature(kind).parameters.values() if p.kind is not p.VAR_KEYWORD]
     shared = list(inspect.signature(FrameDataset).parameters.values())[3:]
     keyword = [p.replace(kind=p.KEYWORD_ONLY) for p in shared]

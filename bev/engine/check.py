@@ -14,8 +14,7 @@ from bev.registry import DATASETS, HOOKS, METRICS, MODELS, check_keys
 
 SECTIONS: dict[str, Registry] = {
     **{"model": MODELS, "param_scheduler": PARAM_SCHEDULERS, "default_hooks": HOOKS, "custom_hooks": HOOKS},
-    **{f"{stage}_evaluator": METRICS for stage in ("val", "test")},
-    **{f"{stage}_cfg": LOOPS for stage in ("train", "val", "test")},
+    **{"val_evaluator": METRICS, "test_evaluator": METRICS},
 }
 
 
@@ -29,6 +28,8 @@ def check_config(cfg: Mapping[str, Any]) -> None:
     for section, registry in SECTIONS.items():
         _check(cfg.get(section), registry, section)
     for stage in ("train", "val", "test"):
+        if isinstance(loop := cfg.get(f"{stage}_cfg"), Mapping):
+            _check({"type": f"{stage.capitalize()}Loop", **loop}, LOOPS, f"{stage}_cfg")
         path = f"{stage}_dataloader"
         if isinstance(loader := cfg.get(path), Mapping):
             check_keys(loader, LOADER_KEYS, path)
@@ -54,8 +55,12 @@ def _check_arguments(node: Mapping[str, Any], registry: Registry, path: str) -> 
     target = find(node["type"], registry, path)
     if isinstance(target, str):  # of another package ("mmdet.X"): that package's own registry checks it
         return
-    parameters = inspect.signature(target).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    extra = ("priority",) if registry is HOOKS else ()
-    check_keys([key for key in node if key != "type"], [*(p.name for p in parameters), *extra], path)
+    # mmengine's schedules hand their arguments on to their bases; elsewhere **kwargs may go anywhere.
+    chain = inspect.getmro(target) if registry is PARAM_SCHEDULERS else (target,)
+    accepted = ["priority"] if registry is HOOKS else []
+    for owner in chain:
+        parameters = inspect.signature(owner).parameters.values()
+        accepted += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            check_keys([key for key in node if key != "type"], accepted, path)
+            return

@@ -31,7 +31,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 }
 CHECKED = (
     *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),
-    *("default_hooks", "randomness", "env_cfg"),
+    *("optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg", "default_hooks", "randomness", "env_cfg"),
 )
 
 
@@ -47,7 +47,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     try:
         with _bases_from_root():
             config = Config.fromfile(str(path))
-    except (SyntaxError, NameError, TypeError, FileNotFoundError, KeyError, ImportError) as error:
+    except Exception as error:  # a configuration is a program and can fail in any way
         raise ConfigError(f"config file {path} cannot be read: {type(error).__name__}: {error}") from error
     for key in [name for name in config if name.startswith("_")]:
         del config._cfg_dict[key]
@@ -92,15 +92,15 @@ def _apply(config: Config, option: str) -> None:
         raise ConfigError(f"option {option!r} is not of the form key=value")
     *parents, last = path.split(".")
     node: Any = config._cfg_dict
-    if len(parents) == 1 and parents[0] in CHECKED:
-        node.setdefault(parents[0], {})
     for depth, part in enumerate(parents):
+        if ".".join(parents[: depth + 1]) in CHECKED and isinstance(node, dict) and node.get(part) is None:
+            node[part] = {}
         node = _child(node, part, path, ".".join(parents[:depth]))
     if isinstance(node, list):
         _child(node, last, path, ".".join(parents))
         node[int(last)] = _value(text)
         return
-    checked = not parents or (len(parents) == 1 and parents[0] in CHECKED)
+    checked = not parents or ".".join(parents) in CHECKED
     if not isinstance(node, Mapping) or not (last in node or "type" in node or checked):
         _unknown(node, path, ".".join(parents))
     node[last] = _value(text)

@@ -61,13 +61,18 @@ def mean_counts(counts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return dict(zip(names, total / (len(counts) * world_size())))
 
 
+def largest(number: int) -> int:
+    """The largest of the processes' numbers, on every process."""
+    if world_size() == 1:
+        return number
+    value = torch.tensor(number)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return int(value.item())
+
+
 def any_process(flag: bool) -> bool:
     """True on every process where it is true on one."""
-    if world_size() == 1:
-        return flag
-    value = torch.tensor(float(flag))
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value.item())
+    return bool(largest(int(flag)))
 
 
 def gather(value: Any) -> list[Any]:

@@ -32,7 +32,7 @@ class _Watched(NamedTuple):
 class NonFiniteGuard:
     """Watches one optimiser step.
 
-    Floating-point buffers that checkpoints hold (running statistics) are kept from before the step, since the forward
+    Buffers that checkpoints hold (running statistics) are kept from before the step, since the forward
     pass that gives a non-finite loss has already spoilt them.
     """
 
@@ -49,7 +49,7 @@ class NonFiniteGuard:
         self._watched = []
         if self._model is not model:
             saved = model.state_dict(keep_vars=True)
-            self._buffers = [b for name, b in model.named_buffers() if name in saved and b.is_floating_point()]
+            self._buffers = [b for name, b in model.named_buffers() if name in saved]
             self._kept = [buffer.clone() for buffer in self._buffers]
             self._model = model
         elif self._buffers:

@@ -152,7 +152,7 @@ class TrainLoop(BaseLoop):
         random_state.restore(state)
 
 
-class _EvaluationLoop(BaseLoop):
+class EvaluationLoop(BaseLoop):
     """Predict every frame once and score.
 
     Args:
@@ -204,7 +204,7 @@ class _EvaluationLoop(BaseLoop):
 
 
 @LOOPS.register_module()
-class ValLoop(_EvaluationLoop):
+class ValLoop(EvaluationLoop):
     """Validation inside a training run.
 
     Under ``no_grad``, not ``inference_mode``: a model may keep an index table that it computes here (pooling geometry
@@ -213,7 +213,7 @@ class ValLoop(_EvaluationLoop):
 
 
 @LOOPS.register_module()
-class TestLoop(_EvaluationLoop):
+class TestLoop(EvaluationLoop):
     """Validation of a checkpoint."""
 
     stage = "test"

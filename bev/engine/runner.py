@@ -1,4 +1,4 @@
-"""mmengine's Runner, built from a configuration alone, with its traps mended in this one place.
+"""mmengine's Runner, built from a configuration alone, with its traps mended.
 
 Kept of mmengine: the configuration's key names, hooks and their order (its own plug in through ``custom_hooks``), the
 order of events, schedules, the evaluator's interface, logger and message hub. Replaced, and why:
@@ -15,6 +15,7 @@ order of events, schedules, the evaluator's interface, logger and message hub. R
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import platform
 import sys
@@ -40,12 +41,15 @@ from bev.engine.check import check_config
 from bev.engine.config import check_top_keys, fill_default_hooks
 from bev.engine.data import build_dataloader
 from bev.engine.evaluator import Evaluator
+from bev.engine.loops import EvaluationLoop, TrainLoop
 from bev.engine.registries import LOOPS, PARAM_SCHEDULERS, build, find
 from bev.engine.run_state import last_checkpoint, load_only_weights, resume, state_of
 from bev.engine.schedule import build_optim_wrapper
 from bev.io.checkpoint import save_checkpoint
 from bev.models.detectors import Detector
 from bev.registry import HOOKS, METRICS, MODELS, ConfigError, build_node, check_keys
+
+_serial = itertools.count()
 
 
 class Runner(_Runner):
@@ -109,7 +113,10 @@ class Runner(_Runner):
         """Threads and processes. One thread a process where torchrun starts several and nothing else is asked."""
         torch.backends.cudnn.benchmark = bool(env_cfg.get("cudnn_benchmark", False))
         self._rank, self._world_size = distributed.rank(), distributed.world_size()
-        self._timestamp = distributed.broadcast(time.strftime("%Y%m%d_%H%M%S"))
+        # mmengine names global objects (logger, message hub) by the second: two runs in one must not share them.
+        serial = next(_serial)
+        stamp = time.strftime("%Y%m%d_%H%M%S") + (f"_{serial}" if serial else "")
+        self._timestamp = distributed.broadcast(stamp)
         if self._world_size > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
             torch.set_num_threads(1)
 
@@ -177,7 +184,7 @@ class Runner(_Runner):
 
     def build_train_loop(self, loop: Any) -> Any:
         loader = build_dataloader(self._train_dataloader, "train_dataloader", self.seed, train=True)
-        return build({"type": "TrainLoop", **loop}, LOOPS, "train_cfg", runner=self, dataloader=loader)
+        return _built_loop({"type": "TrainLoop", **loop}, "train_cfg", TrainLoop, runner=self, dataloader=loader)
 
     def build_val_loop(self, loop: Any) -> Any:
         return self._build_evaluation_loop(loop, "val", "ValLoop", self._val_dataloader, self._val_evaluator)
@@ -189,7 +196,7 @@ class Runner(_Runner):
         loader = build_dataloader(loader_cfg, f"{stage}_dataloader", self.seed, train=False)
         scorer = self.build_evaluator(evaluator, f"{stage}_evaluator")
         node = {"type": kind, **loop}
-        return build(node, LOOPS, f"{stage}_cfg", runner=self, dataloader=loader, evaluator=scorer)
+        return _built_loop(node, f"{stage}_cfg", EvaluationLoop, runner=self, dataloader=loader, evaluator=scorer)
 
     def build_evaluator(self, evaluator: Any, path: str = "evaluator") -> Evaluator:
         nodes = evaluator if isinstance(evaluator, Sequence) else [evaluator]
@@ -294,8 +301,18 @@ class Runner(_Runner):
         resume(self, filename)
 
     def stop_requested(self) -> bool:
-        """True on every process once one of them was signalled."""
-        return distributed.any_process(self.stop_signal is not None)
+        """True on every process once one of them was signalled; all of them then know the signal."""
+        number = distributed.largest(self.stop_signal or 0)
+        if number:  # else leave it alone: a signal may have come since it was read
+            self.stop_signal = number
+        return number != 0
+
+
+def _built_loop(node: dict[str, Any], path: str, expected: type, **parts: Any) -> Any:
+    kind = find(node["type"], LOOPS, path)
+    if not (isinstance(kind, type) and issubclass(kind, expected)):
+        raise ConfigError(f"config key '{path}.type' names {node['type']!r}, which is not a {expected.__name__} of bev")
+    return build(node, LOOPS, path, **parts)
 
 
 def _required(cfg: Config, key: str) -> Any:

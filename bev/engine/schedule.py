@@ -11,6 +11,7 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from bev.engine.optim import OptimWrapper
 from bev.engine.registries import OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, build, find
 from bev.registry import ConfigError, check_keys
 
@@ -46,6 +47,11 @@ class WarmupCosineLR(_ParamScheduler):
         self.total_steps, self.start_ratio, self.min_ratio = total_steps, start_ratio, min_ratio
         super().__init__(optimizer, "lr", by_epoch=False)
 
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue at the saved step; the curve stays this run's own, should it have been made longer or shorter."""
+        curve = ("total_steps", "warmup_steps", "start_ratio", "min_ratio")
+        super().load_state_dict({key: value for key, value in state_dict.items() if key not in curve})
+
     def _get_value(self) -> list[float]:
         step, warmup = self.last_step, self.warmup_steps
         if step < warmup:
@@ -71,7 +77,10 @@ def build_optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:
     if any(optimizer_cfg.get(key) for key in ("foreach", "capturable", "differentiable")):
         defaults = {}
     optimizer = build(optimizer_cfg, OPTIMIZERS, "optim_wrapper.optimizer", params=groups, **defaults)
-    return build(wrapper, OPTIM_WRAPPERS, "optim_wrapper", optimizer=optimizer)
+    built = build(wrapper, OPTIM_WRAPPERS, "optim_wrapper", optimizer=optimizer)
+    if not isinstance(built, OptimWrapper):
+        raise ConfigError(f"config key 'optim_wrapper.type' builds {type(built)}, expected a bev.engine OptimWrapper")
+    return built
 
 
 def parameter_groups(

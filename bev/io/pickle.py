@@ -13,7 +13,7 @@ import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def loads(data: bytes, where: str = "pickle") -> Any:
 class _RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
     """Finds allowed names only, and sets the state of arrays and data types only."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -63,8 +63,9 @@ class _RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
 
     def load_build(self) -> None:
         """The BUILD opcode: give the object on the stack its state."""
-        state = self.stack.pop()
-        target = self.stack[-1]
+        stack: list[Any] = self.stack  # type: ignore[attr-defined]
+        state = stack.pop()
+        target = stack[-1]
         if isinstance(target, np.dtype):
             _set_byte_order(target, state)
         elif isinstance(target, np.ndarray):

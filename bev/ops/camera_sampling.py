@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bev.ops.bilinear import bilinear_corners, bilinear_gather, bilinear_slopes
+from bev.ops.exporting import is_exporting
 
 
 def camera_sampling(
@@ -45,7 +46,7 @@ def camera_sampling(
     zero padding.
     """
     _check_shapes(features, pixels_px, visible, weights)
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if is_exporting():
         return _camera_sampling_export(features, pixels_px, visible, weights, image_size_px)
     if pixels_px.device.type == "cpu":
         height, width = image_size_px

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bev.ops.bilinear import bilinear_gather
+from bev.ops.exporting import is_exporting
 
 
 def deform_conv2d(
@@ -73,7 +74,7 @@ def _columns(maps: Tensor, cells: Tensor, mask: Tensor) -> Tensor:
     batch, channels, height, width = maps.shape
     deform_groups = cells.shape[0] // batch
     grouped = maps.reshape(batch * deform_groups, -1, height, width).to(cells.dtype)
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if is_exporting():
         sampled = bilinear_gather(grouped, cells.flatten(1, 2)).unflatten(2, cells.shape[1:3])
     else:
         grid = (cells * 2 + 1) / cells.new_tensor([width, height]) - 1

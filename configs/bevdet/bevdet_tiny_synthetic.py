@@ -1,10 +1,11 @@
 # A 2 M parameter lift-splat detector (BEVDet's parts, BEVDepth's depth supervision) for the synthetic world:
 # what `make demo` trains, in minutes on two CPU cores.
 _base_ = [
-    "configs/_base_/data/synthetic.py",
+    "configs/_base_/data/synthetic_352x128.py",
     "configs/_base_/schedule/adamw_cosine.py",
     "configs/_base_/runtime/default.py",
 ]
+_depth_bins = dict(type="LogDepthBins", low_m=2.0, high_m=58.0, count=32)
 _grid = dict(type="BEVGrid", x_m=(-51.2, 51.2, 1.024), y_m=(-51.2, 51.2, 1.024), z_m=(-5.0, 3.0, 8.0))
 model = dict(
     type="BEVDet",
@@ -14,19 +15,21 @@ model = dict(
     img_view_transformer=dict(
         type="LiftSplat",
         in_channels=64,
-        out_channels=48,
-        depth_bins=dict(type="LogDepthBins", low_m=2.0, high_m=58.0, count=32),
+        out_channels=32,
+        depth_bins=_depth_bins,
         grid=_grid,
         stride_px=8,
         hidden_channels=64,
+        calibration_channels=True,
         ray_channels=True,
+        normalize=True,
     ),
-    bev_encoder=dict(type="BEVEncoder", in_channels=51, widths=(48, 96, 128), blocks=(2, 2)),
+    bev_encoder=dict(type="BEVEncoder", in_channels=36, widths=(32, 64, 128), blocks=(2, 2)),
     pts_bbox_head=dict(
         type="CenterHead",
-        in_channels=48,
+        in_channels=32,
         coder=dict(type="CenterCoder", grid=_grid),
-        shared_channels=48,
+        shared_channels=32,
         head_channels=48,
         joint_regression=True,
         loss_weights=dict(bbox=0.5),
@@ -35,7 +38,11 @@ model = dict(
             bicycle=0.6, pedestrian=0.4, traffic_cone=0.4,
         ),
     ),
-    depth_loss_weight=0.5,
+    depth_loss_weight=1.0,
+    measured_share=0.5,
+    img_center_head=dict(
+        type="ImageCenterHead", in_channels=64, hidden_channels=48, num_classes=10, depth_bins=_depth_bins, stride_px=8
+    ),
 )
-optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(lr=2e-3))
+optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(lr=4e-3))
 train_cfg = dict(max_steps=900)

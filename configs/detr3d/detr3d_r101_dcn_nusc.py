@@ -4,7 +4,11 @@ Needs the weights of an FCOS3D detector to start from: ``--cfg-options load_from
 of this recipe on the validation split is mAP .347, NDS .422.
 """
 
-_base_ = ["configs/_base_/schedule/adamw_cosine.py", "configs/_base_/runtime/default.py"]
+_base_ = [
+    "configs/_base_/data/nuscenes_1600x900.py",
+    "configs/_base_/schedule/adamw_cosine.py",
+    "configs/_base_/runtime/default.py",
+]
 
 _range_m = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
 _embed_dim = 256

@@ -5,7 +5,7 @@ to the viewing ray, several sampling points a query, depth supervision and denoi
 """
 
 _base_ = [
-    "configs/_base_/data/synthetic.py",
+    "configs/_base_/data/synthetic_352x128.py",
     "configs/_base_/schedule/adamw_cosine.py",
     "configs/_base_/runtime/default.py",
 ]
@@ -32,8 +32,8 @@ model = dict(
     img_neck=dict(type="TopDownNeck", in_channels=(64, 96, 128), out_channels=_dim),
     pts_bbox_head=dict(
         type="SeededDetr3DHead",
-        num_queries=40,
-        num_seeds=120,
+        num_queries=50,
+        num_seeds=150,
         embed_dim=_dim,
         num_classes=10,
         image_head=dict(
@@ -44,7 +44,8 @@ model = dict(
             depth_bins=_bins,
             stride_px=8,
         ),
-        denoising=dict(type="Denoising", groups=4, center_share=0.08, label_flip=0.2),
+        denoising=dict(type="Denoising", num_queries=200, center_share=0.08, label_flip=0.2),
+        balance_range_m=15.0,
         transformer=dict(
             type="Detr3DTransformer",
             embed_dim=_dim,
@@ -59,5 +60,23 @@ model = dict(
     loss_weights=dict(depth=1.0, heatmap=1.0, center=1.0, dn=1.0),
 )
 
-optim_wrapper = dict(type="AmpOptimWrapper", dtype="bfloat16", optimizer=dict(lr=8e-4))
-train_cfg = dict(max_steps=1500)
+train_dataloader = dict(
+    dataset=dict(
+        load_points=True,
+        transforms=[
+            dict(type="RigMirror", probability=0.5),
+            dict(type="PhotoMetricDistortion"),
+            dict(type="RangeFilter", x_m=(-54.0, 54.0), y_m=(-54.0, 54.0)),
+        ],
+    )
+)
+# The decoder wants a smaller rate than the convolutions.
+optim_wrapper = dict(
+    type="AmpOptimWrapper",
+    dtype="bfloat16",
+    optimizer=dict(lr=2e-3),
+    paramwise_cfg=dict(
+        custom_keys={"pts_bbox_head": dict(lr_mult=0.4), "pts_bbox_head.image_head": dict(lr_mult=1.0)}
+    ),
+)
+train_cfg = dict(max_steps=1200)

@@ -20,7 +20,7 @@ def open_devkit(root: Path, version: str) -> Any:
         return NuScenes(version=version, dataroot=str(root), verbose=False)
 
 
-def _matrix(record: dict[str, Any]) -> np.ndarray:
+def matrix_of(record: dict[str, Any]) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, :3] = Quaternion(record["rotation"]).rotation_matrix
     matrix[:3, 3] = record["translation"]
@@ -48,8 +48,8 @@ def _assert_sensors(index: FrameIndex, frame: int, devkit: Any, sample: dict[str
     pose, mount = devkit.get("ego_pose", lidar["ego_pose_token"]), devkit.get(
         "calibrated_sensor", lidar["calibrated_sensor_token"]
     )
-    np.testing.assert_allclose(index.global_from_ego[frame], _matrix(pose), atol=1e-12, rtol=0)
-    np.testing.assert_allclose(index.ego_from_lidar[frame], _matrix(mount), atol=1e-12, rtol=0)
+    np.testing.assert_allclose(index.global_from_ego[frame], matrix_of(pose), atol=1e-12, rtol=0)
+    np.testing.assert_allclose(index.ego_from_lidar[frame], matrix_of(mount), atol=1e-12, rtol=0)
     for c, channel in enumerate(index.channels):
         data = devkit.get("sample_data", sample["data"][channel])
         calibration = devkit.get("calibrated_sensor", data["calibrated_sensor_token"])
@@ -58,9 +58,9 @@ def _assert_sensors(index: FrameIndex, frame: int, devkit: Any, sample: dict[str
         assert index.camera_timestamp_us[frame, c] == data["timestamp"]
         assert index.camera_size_px[frame, c].tolist() == [data["height"], data["width"]]
         np.testing.assert_array_equal(index.intrinsics[row], calibration["camera_intrinsic"])
-        np.testing.assert_allclose(index.ego_from_camera[row], _matrix(calibration), atol=1e-12, rtol=0)
+        np.testing.assert_allclose(index.ego_from_camera[row], matrix_of(calibration), atol=1e-12, rtol=0)
         pose = devkit.get("ego_pose", data["ego_pose_token"])
-        np.testing.assert_allclose(index.global_from_ego_of_camera[frame, c], _matrix(pose), atol=1e-12, rtol=0)
+        np.testing.assert_allclose(index.global_from_ego_of_camera[frame, c], matrix_of(pose), atol=1e-12, rtol=0)
 
 
 def _assert_boxes(index: FrameIndex, frame: int, devkit: Any, sample: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bev.data.frames import boxes_in_global
+from bev.data.frame_boxes import boxes_in_global
 from bev.data.infos import index_of_infos, read_infos
 from bev.evaluation.nuscenes.metric import CLASS_RANGE_M
 from bev.evaluation.nuscenes.submission import detections, in_class_range, read_submission

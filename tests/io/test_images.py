@@ -37,7 +37,9 @@ def test_jpeg_is_rgb_and_equals_opencv(tmp_path: Path, picture: np.ndarray) -> N
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.95])
-def test_truncated_file_is_an_error_that_names_it(tmp_path: Path, picture: np.ndarray, suffix: str, part: float) -> None:
+def test_truncated_file_is_an_error_that_names_it(
+    tmp_path: Path, picture: np.ndarray, suffix: str, part: float
+) -> None:
     path = _write(tmp_path / f"cut.{suffix}", picture)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * part)])

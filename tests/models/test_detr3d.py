@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from bev.models.heads import Detr3DHead, Detr3DTransformer
 from bev.models.losses import FocalLoss, L1Loss
 from bev.models.necks import FPN
 from bev.models.preprocess import ImageNormalizer
-from bev.registry import MODELS
+from bev.registry import MODELS, TRANSFORMS
 from bev.structures import Batch, Boxes3D
 from bev.structures.conventions import convert_detr_branch
 from tests.models.rigs import random_batch
@@ -270,3 +271,13 @@ def test_checkpoint_names_of_older_files() -> None:
     }
     assert torch.equal(converted["pts_bbox_head.reg_branches.0.4.weight"], convert_detr_branch(branch))
     assert torch.equal(converted["pts_bbox_head.cls_branches.0.6.weight"], branch)
+
+
+def test_published_configuration_reads_what_the_recipe_says() -> None:
+    config = load_config(PUBLISHED)
+    transform = TRANSFORMS.build(config.train_dataloader.dataset.image)
+    image, homography = transform(np.full((900, 1600, 3), 7, np.uint8))
+    assert image.shape == (928, 1600, 3) and np.array_equal(homography, np.eye(3))
+    assert (image[:900] == 7).all() and (image[900:] == (124, 116, 104)).all()
+    kinds = [TRANSFORMS.build(t).__class__.__name__ for t in config.train_dataloader.dataset.transforms]
+    assert kinds == ["PhotoMetricDistortion", "RangeFilter"]

@@ -138,7 +138,7 @@ def test_image_targets_lie_at_the_projected_centres_and_ignore_what_no_camera_se
 def test_denoising_queries() -> None:
     torch.manual_seed(0)
     boxes = [random_boxes(5), Boxes3D.empty("lidar"), random_boxes(2, seed=3)]
-    noisy = Denoising(groups=3, center_share=0.1, label_flip=0.0).draw(boxes, 10)
+    noisy = Denoising(num_queries=30, center_share=0.1, label_flip=0.0).draw(boxes, 10)
     assert noisy is not None and noisy.point_m.shape == (3, 3 * 2 * 5, 3)
     assert [int((row >= 0).sum()) for row in noisy.box] == [15, 0, 6]
     sample, query = (noisy.box >= 0).nonzero(as_tuple=True)
@@ -153,7 +153,7 @@ def test_denoising_queries() -> None:
 
 
 def test_other_queries_never_see_the_ground_truth() -> None:
-    noisy = Denoising(groups=2).draw([random_boxes(3)], 10)
+    noisy = Denoising(num_queries=14).draw([random_boxes(3)], 10)
     assert noisy is not None
     mask = noisy.attention_mask(others=4)
     assert bool(mask[12:, :12].all()) and not mask[12:, 12:].any()
@@ -223,3 +223,11 @@ def test_a_step_under_autocast_and_a_batch_is_its_samples() -> None:
     )
     alone = detector(batch.images[1:], rig)
     torch.testing.assert_close(alone["box_code"][:, 0], together["box_code"][:, 1], atol=1e-3, rtol=1e-3)
+
+
+def test_a_fresh_decoder_looks_at_its_references_and_around_them() -> None:
+    attention = _detector().pts_bbox_head.transformer.decoder.layers[0].attentions[1]
+    points = attention._points(torch.randn(1, 2, 64), torch.tensor([[[20.0, 0.0, 0.0], [0.0, 10.0, 1.0]]]))
+    torch.testing.assert_close(points[0, :, 0], torch.tensor([[20.0, 0.0, 0.0], [0.0, 10.0, 1.0]]))
+    distance = (points[0, :, 1:] - points[0, :, :1]).norm(dim=-1)
+    torch.testing.assert_close(distance, torch.tensor([[1.0] * 4, [0.5] * 4]), atol=1e-5, rtol=1e-5)

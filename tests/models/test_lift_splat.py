@@ -1,5 +1,7 @@
 """The lift-splat view transform and the BEVDet detector around it."""
 
+import math
+
 import pytest
 import torch
 
@@ -174,3 +176,63 @@ def test_bad_depth_bins(edges):
 def test_depth_bin_edges_are_half_open():
     bins = DepthBins.linear(1.0, 4.0, 1.0)
     assert bins.index(torch.tensor([0.99, 1.0, 1.99, 3.99, 4.0])).tolist() == [-1, 0, 0, 2, -1]
+
+
+def test_normalized_pooling_is_the_weighted_mean():
+    """Two pixels of one cell with weights 1 and 3: their weighted mean, and the log of the weight."""
+    grid, bins = BEVGrid((-20, 20, 40.0), (-20, 20, 40.0), (-50, 50, 100)), DepthBins.linear(1.0, 2.0, 1.0)
+    view = LiftSplat(4, 2, bins, grid, stride_px=8, normalize=True)
+    depth, context = torch.zeros(1, 6, 8, 12, 1), torch.zeros(1, 6, 8, 12, 2)
+    depth[0, 0, 0, 0], depth[0, 3, 5, 6] = 1.0, 3.0
+    context[0, 0, 0, 0], context[0, 3, 5, 6] = torch.tensor([4.0, 0.0]), torch.tensor([0.0, 4.0])
+    mean = view.splat(depth, context, ring_rig())[0, :, 0, 0]
+    torch.testing.assert_close(mean, torch.tensor([4 / 4.05, 12 / 4.05, math.log(4.05)]))
+
+
+def test_measured_depth_replaces_the_prediction_where_there_is_one():
+    view = LiftSplat(4, 2, DepthBins.linear(1.0, 5.0, 1.0), BEVGrid((-20, 20, 1.0), (-20, 20, 1.0), (-5, 9, 14)), 8)
+    predicted = torch.full((1, 1, 3, 4), 0.25)
+    put = view._put_measured(predicted, torch.tensor([[[2.5, 0.0, 9.0]]]))
+    assert put[0, 0].tolist() == [[0, 1, 0, 0], [0.25] * 4, [0.25] * 4]
+
+
+def test_measured_depth_is_for_training_alone():
+    model, batch = _detector(), random_batch()
+    model.measured_share = 1.0
+    assert torch.equal(model._measured(batch), model._depth_targets(batch))
+    assert model.eval()._measured(batch) is None
+
+
+def test_image_supervision_adds_its_terms():
+    torch.manual_seed(0)
+    bins = dict(type="LinearDepthBins", low_m=1.0, high_m=21.0, step_m=2.0)
+    head = MODELS.build(
+        dict(type="ImageCenterHead", in_channels=8, hidden_channels=8, num_classes=10, depth_bins=bins, stride_px=8)
+    )
+    model, batch = _detector(), random_batch()
+    plain = model.eval().loss(batch)
+    model.img_center_head, model.center_loss_weight = head.eval(), 2.0
+    losses = model.loss(batch)
+    assert set(losses) - set(plain) == {"image.loss_heatmap", "image.loss_center"}
+    assert all(torch.equal(losses[name], plain[name]) for name in plain)
+    counts = model.target_counts(batch)
+    assert counts["centers"] > 0
+    halved = model.loss(batch, {**counts, "centers": counts["centers"] * 2})
+    torch.testing.assert_close(halved["image.loss_center"] * 2, losses["image.loss_center"])
+
+
+def test_calibration_channels_tell_cameras_apart():
+    """The same picture means something else to a camera that is mounted higher."""
+    view = LiftSplat(
+        4,
+        2,
+        DepthBins.linear(1.0, 5.0, 1.0),
+        BEVGrid((-20, 20, 1.0), (-20, 20, 1.0), (-5, 9, 14)),
+        8,
+        calibration_channels=True,
+    )
+    rig, features = ring_rig(), torch.randn(1, 1, 4, 8, 12).expand(1, 6, 4, 8, 12)
+    lifted = rig.augment_ref(torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 3], [0, 0, 0, 1]]))
+    low, high = view(features, rig).depth_logits, view(features, lifted).depth_logits
+    torch.testing.assert_close(low[:, 0], low[:, 3], atol=1e-5, rtol=1e-4)
+    assert (low - high).abs().max() > 1e-3

@@ -88,7 +88,6 @@ def _custom_names(folder: Path) -> list[str]:
 def _custom_scenes(folder: Path, split: str) -> list[str]:
     custom = _custom_splits(folder)
     if split not in custom:
-        raise FileError(
-            f"split {split!r} is neither official nor in {folder / 'splits.json'}{suggest(split, [*_OFFICIAL, *custom])}"
-        )
+        hint = suggest(split, [*_OFFICIAL, *custom])
+        raise FileError(f"split {split!r} is neither official nor in {folder / 'splits.json'}{hint}")
     return custom[split]

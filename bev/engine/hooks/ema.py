@@ -28,26 +28,27 @@ class EMAHook(Hook):
     def __init__(self, decay: float = 0.999, ramp_steps: float = 200.0) -> None:
         self.decay, self.ramp_steps = decay, ramp_steps
         self.updates = 0
-        self._swapped = False
 
     def before_run(self, runner: Any) -> None:
-        self._live = dict(runner.detector.state_dict())  # shares storage with the model
-        self.average = {name: value.detach().clone() for name, value in self._live.items()}
+        live = dict(runner.detector.state_dict())  # shares storage with the model
+        self.average = {name: value.clone() for name, value in live.items()}
         parameters = {name for name, _ in runner.detector.named_parameters()}
-        self._averaged = [n for n, v in self._live.items() if n in parameters and v.is_floating_point()]
-        self._copied = [name for name in self._live if name not in set(self._averaged)]
+        averaged = [name for name in live if name in parameters]
+        copied = [name for name in live if name not in parameters]
+        self._weights = [self.average[name] for name in averaged], [live[name] for name in averaged]
+        self._buffers = [self.average[name] for name in copied], [live[name] for name in copied]
 
     def before_train(self, runner: Any) -> None:
         if self.updates == 0:  # weights may have been loaded since before_run
-            self._copy(self.average, self._live, list(self._live))
+            _copy(*self._weights)
+            _copy(*self._buffers)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.updates += 1
         ramp = 1 - math.exp(-self.updates / self.ramp_steps) if self.ramp_steps else 1.0
         with torch.no_grad():
-            average, live = ([table[name] for name in self._averaged] for table in (self.average, self._live))
-            torch._foreach_lerp_(average, live, 1 - self.decay * ramp)
-        self._copy(self.average, self._live, self._copied)
+            torch._foreach_lerp_(*self._weights, 1 - self.decay * ramp)
+        _copy(*self._buffers)
 
     def before_val_epoch(self, runner: Any) -> None:
         self._swap()
@@ -61,16 +62,17 @@ class EMAHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         if "ema_state_dict" in checkpoint:
-            self._copy(self.average, checkpoint["ema_state_dict"], list(self.average))
+            _copy(list(self.average.values()), [checkpoint["ema_state_dict"][name] for name in self.average])
             self.updates = int(checkpoint["ema_updates"])
 
     def _swap(self) -> None:
-        kept = {name: value.clone() for name, value in self._live.items()}
-        self._copy(self._live, self.average, list(kept))
-        self._copy(self.average, kept, list(kept))
+        for average, live in (self._weights, self._buffers):
+            kept = [value.clone() for value in live]
+            _copy(live, average)
+            _copy(average, kept)
 
-    @staticmethod
-    def _copy(destination: dict[str, Tensor], source: dict[str, Tensor], names: list[str]) -> None:
+
+def _copy(destination: list[Tensor], source: list[Tensor]) -> None:
+    if destination:
         with torch.no_grad():
-            for name in names:
-                destination[name].copy_(source[name])
+            torch._foreach_copy_(destination, source)

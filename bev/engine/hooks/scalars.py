@@ -21,7 +21,8 @@ FILE = "scalars.jsonl"
 class ScalarLogHook(Hook):
     """Writes ``scalars.jsonl`` (one JSON object a line, ``mode`` train or val) and ``tensorboard/``.
 
-    A resumed run first drops the lines after its checkpoint's step, so that the log is that of one unbroken run.
+    A resumed run first drops the lines after its checkpoint's step, so that the log is that of one unbroken run. A run
+    that starts anew in the same folder puts an older log aside.
 
     Args:
         interval: optimiser steps a line of training; scalars are means over them and over the processes.
@@ -41,6 +42,8 @@ class ScalarLogHook(Hook):
         if runner.rank == 0:
             step = runner.train_loop.steps_done
             path = Path(runner.work_dir) / FILE
+            if step == 0 and path.exists():
+                os.replace(path, path.with_name(f"scalars_until_{runner.timestamp}.jsonl"))
             validated = [r["step"] for r in _truncate(path, step) if r["mode"] == "val"]
             self._file = open(path, "a", buffering=1)
             self._writer = self._open_tensorboard(runner, step)
@@ -54,7 +57,7 @@ class ScalarLogHook(Hook):
         except ImportError:
             runner.logger.info("no TensorBoard files: pip install 'bevstack[train]' adds them")
             return None
-        return SummaryWriter(os.path.join(runner.work_dir, "tensorboard"), purge_step=step + 1 if step else None)
+        return SummaryWriter(os.path.join(runner.work_dir, "tensorboard"), purge_step=step + 1 if step else 0)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loop = runner.train_loop
@@ -98,7 +101,7 @@ def _truncate(path: Path, step: int) -> list[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             break
-        if record["step"] <= step and step:
+        if record["step"] <= step:
             kept.append(record)
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))

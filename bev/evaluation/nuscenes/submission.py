@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from bev.data.nuscenes.tables import Quaternion, Vector
-from bev.geometry.rotations import quaternion_from_yaw
+from bev.geometry.rotations import matrix_from_quaternion, quaternion_from_yaw, yaw_from_matrix
 from bev.geometry.transforms import transform_points
 from bev.io import FileError
 from bev.io.json_files import write_json
 from bev.registry import suggest
 from bev.structures import Boxes3D
+from bev.structures.boxes3d import Frame
 from bev.structures.conventions import ATTRIBUTES, CLASSES, default_attribute
 
 MAX_BOXES = 500
@@ -67,13 +68,8 @@ def detections(token: str, boxes: Boxes3D) -> list[Detection]:
         raise ValueError(f"sample {token}: a submission needs boxes in the global frame, got {boxes.frame!r}")
     boxes = boxes[torch.argsort(boxes.score, descending=True, stable=True)[:MAX_BOXES]].to("cpu")
     velocity = torch.nan_to_num(boxes.velocity_mps, nan=0.0)
-    for name, value in (
-        ("center", boxes.center_m),
-        ("size", boxes.size_m),
-        ("yaw", boxes.yaw_rad),
-        ("score", boxes.score),
-    ):
-        if not bool(torch.isfinite(value).all()):
+    for name in ("center_m", "size_m", "yaw_rad", "score"):
+        if not bool(torch.isfinite(getattr(boxes, name)).all()):
             raise ValueError(f"sample {token}: a predicted {name} is not finite")
     columns = zip(
         boxes.center_m.tolist(),
@@ -113,8 +109,27 @@ def to_global(boxes: Boxes3D, global_from_ref: torch.Tensor) -> Boxes3D:
     return kept.transform(global_from_ref.double().cpu(), "global")
 
 
+def boxes_of(records: Sequence[Detection]) -> Boxes3D:
+    """Records of one sample as boxes in the global frame, float64; the inverse of :func:`detections`."""
+    columns = [[*r.translation, *r.size, *r.rotation, *r.velocity, r.detection_score] for r in records]
+    table = torch.tensor(columns, dtype=torch.float64).reshape(-1, 13)
+    label = torch.tensor([CLASSES.index(r.detection_name) for r in records], dtype=torch.int64)
+    attribute = [ATTRIBUTES.index(r.attribute_name) if r.attribute_name else -1 for r in records]
+    yaw = yaw_from_matrix(matrix_from_quaternion(table[:, 6:10]))
+    size = table[:, [4, 3, 5]]
+    boxes = Boxes3D(table[:, :3], size, yaw, table[:, 10:12], label, table[:, 12], "global")
+    return replace(boxes, attribute=torch.tensor(attribute, dtype=torch.int64))
+
+
+def to_ref(boxes: Boxes3D, global_from_ref: torch.Tensor, frame: Frame) -> Boxes3D:
+    """Boxes of the global frame in a sample's reference frame, float32; the inverse of :func:`to_global`."""
+    local = boxes.transform(torch.linalg.inv(global_from_ref.double().cpu()), frame)
+    names = ("center_m", "size_m", "yaw_rad", "velocity_mps", "score")
+    return replace(local, **{name: getattr(local, name).float() for name in names})
+
+
 def in_class_range(boxes: Boxes3D, global_from_ego: np.ndarray, class_range_m: Mapping[str, float]) -> torch.Tensor:
-    """(M,) bool: boxes of the global frame that are nearer to the vehicle than the range in which their class is scored.
+    """(M,) bool: boxes (global frame) that are nearer to the vehicle than the range in which their class is scored.
 
     The distance is taken in the plane of the vehicle's own frame, as the published detectors do before they write their
     results; the devkit filters once more, in the global plane.
@@ -135,8 +150,8 @@ def read_submission(path: str | Path) -> Submission:
     """Read and check a submission.
 
     Raises:
-        FileError: missing, not JSON, or a record that the evaluation cannot use (501 boxes in a sample, an unknown class
-            or attribute, NaN, a wrong number of values ...); names the sample and the box.
+        FileError: missing, not JSON, or a record that the evaluation cannot use (501 boxes in a sample, an unknown
+            class or attribute, NaN, a wrong number of values ...); names the sample and the box.
     """
     try:
         data = Path(path).read_bytes()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.center_head import CenterHead
+from bev.models.heads.image_center_head import CenterTargets, ImageCenterHead
 from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.models.view.lift_splat import LiftSplat, LiftSplatOutput
 from bev.registry import MODELS
@@ -26,7 +27,12 @@ class BEVDet(Detector):
         img_view_transformer: image features -> BEV grid.
         bev_encoder: grid -> grid.
         pts_bbox_head: grid -> boxes.
+        img_center_head: class heatmaps on the images, in training only: they teach the image encoder its classes long
+            before the grid does (CenterNet, arXiv 1904.07850).
+        center_loss_weight: weight of that supervision.
         depth_loss_weight: weight of the LiDAR depth supervision (BEVDepth); 0 needs no points.
+        measured_share: share of training frames that are lifted with the LiDAR's depth where there is one: the grid's
+            part learns from sharp maps while the depth is still being learned.
     """
 
     def __init__(
@@ -38,21 +44,29 @@ class BEVDet(Detector):
         bev_encoder: nn.Module,
         pts_bbox_head: CenterHead,
         depth_loss_weight: float = 0.0,
+        measured_share: float = 0.0,
+        img_center_head: ImageCenterHead | None = None,
+        center_loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.preprocess, self.img_backbone, self.img_neck = preprocess, img_backbone, img_neck
         self.img_view_transformer, self.bev_encoder = img_view_transformer, bev_encoder
         self.pts_bbox_head, self.depth_loss_weight = pts_bbox_head, depth_loss_weight
+        self.measured_share = measured_share
+        self.img_center_head, self.center_loss_weight = img_center_head, center_loss_weight
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
         """Returns ``tasks`` (list of branch maps, see CenterHead) and ``depth_logits`` (B, N, H, W, D)."""
-        lifted = self._lift(images, rig)
-        return {"tasks": self.pts_bbox_head(self.bev_encoder(lifted.bev)), "depth_logits": lifted.depth_logits}
+        return self._detect(self.extract_features(images), rig)
 
-    def _lift(self, images: Tensor, rig: CameraRig) -> LiftSplatOutput:
+    def extract_features(self, images: Tensor) -> Tensor:
+        """(B, N, 3, H, W) -> (B, N, C, H / stride, W / stride), each camera's map in channels_last layout."""
         flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
-        features = self.img_neck(self.img_backbone(flat))
-        return self.img_view_transformer(features.unflatten(0, images.shape[:2]), rig)
+        return self.img_neck(self.img_backbone(flat)).unflatten(0, images.shape[:2])
+
+    def _detect(self, features: Tensor, rig: CameraRig, measured_m: Tensor | None = None) -> dict[str, Any]:
+        lifted: LiftSplatOutput = self.img_view_transformer(features, rig, measured_m)
+        return {"tasks": self.pts_bbox_head(self.bev_encoder(lifted.bev)), "depth_logits": lifted.depth_logits}
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """Boxes of each task and, with depth supervision, pixels with a depth."""
@@ -60,17 +74,37 @@ class BEVDet(Detector):
         if self.depth_loss_weight:
             view = self.img_view_transformer
             counts["depth"] = (view.depth_bins.index(self._depth_targets(batch)) >= 0).sum().float()
+        if self.img_center_head is not None:
+            counts["centers"] = torch.tensor(float(sum(len(t.camera) for t in self._center_targets(batch))))
         return counts
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Heatmap and box terms of every task and, with depth supervision, ``loss_depth``."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
-        output = self(batch.images, batch.rig)
+        features = self.extract_features(batch.images)
+        output = self._detect(features, batch.rig, self._measured(batch))
         losses = self.pts_bbox_head.loss(output["tasks"], ground_truth(batch), factors)
         if self.depth_loss_weight:
             total = depth_loss(output["depth_logits"], self._depth_targets(batch), self.img_view_transformer.depth_bins)
             losses["loss_depth"] = self.depth_loss_weight * total / factors["depth"].clamp(min=1.0)
+        if self.img_center_head is not None:
+            maps = self.img_center_head(features, batch.rig)
+            terms = self.img_center_head.loss(maps, self._center_targets(batch), factors["centers"])
+            losses |= {f"image.{name}": self.center_loss_weight * value for name, value in terms.items()}
         return losses
+
+    def _measured(self, batch: Batch) -> Tensor | None:
+        """(B, N, H, W) LiDAR depths, 0 in frames that were not drawn; None where none is to be used."""
+        if not self.training or not self.measured_share:
+            return None
+        depth_m = self._depth_targets(batch)
+        drawn = torch.rand(len(batch), device=depth_m.device) < self.measured_share
+        return depth_m * drawn[:, None, None, None]
+
+    def _center_targets(self, batch: Batch) -> list[CenterTargets]:
+        assert self.img_center_head is not None
+        rig, boxes = batch.rig, ground_truth(batch)
+        return [self.img_center_head.targets(b, rig.img_from_ref[i], rig.image_size_px) for i, b in enumerate(boxes)]
 
     def _depth_targets(self, batch: Batch) -> Tensor:
         if batch.points is None:

@@ -22,12 +22,14 @@ class NoisyQueries:
         label: (B, R) class shown to the decoder, some wrong.
         box: (B, R) int64 ground truth that a query restores; -1 for background (too much noise, or padding).
         mask: (R, R) bool, True between queries of different groups.
+        groups: copies of the ground truth.
     """
 
     point_m: Tensor
     label: Tensor
     box: Tensor
     mask: Tensor
+    groups: int
 
     def attention_mask(self, others: int) -> Tensor:
         """(R + others, R + others) bool, True where a query must not attend: the other queries never see noisy ones."""
@@ -45,28 +47,28 @@ class Denoising:
     A group holds every box once with noise that must be undone and once with more noise, which must be refused.
 
     Args:
-        groups: copies of the ground truth.
+        num_queries: about how many a frame: as many groups as fit, at least one.
         center_share: noise along and across the ray, uniform up to this share of the range (height: of it, in m per
             10 m of range). Refused queries get one to two times as much.
         label_flip: share of wrong classes.
     """
 
-    def __init__(self, groups: int = 4, center_share: float = 0.06, label_flip: float = 0.2) -> None:
-        self.groups, self.center_share, self.label_flip = groups, center_share, label_flip
+    def __init__(self, num_queries: int = 200, center_share: float = 0.06, label_flip: float = 0.2) -> None:
+        self.num_queries, self.center_share, self.label_flip = num_queries, center_share, label_flip
 
     def draw(self, boxes: Sequence[Boxes3D], num_classes: int) -> NoisyQueries | None:
         """Noise the ground truth of B frames; None where no frame has any. Uses torch's global random generator."""
         size = max(len(b) for b in boxes)
         if size == 0:
             return None
-        frames = [self._frame(b, size, num_classes) for b in boxes]
-        group = torch.arange(2 * size * self.groups, device=boxes[0].label.device) // (2 * size)
+        groups = max(self.num_queries // (2 * size), 1)
+        frames = [self._frame(b, (groups, 2, size), num_classes) for b in boxes]
+        group = torch.arange(2 * size * groups, device=boxes[0].label.device) // (2 * size)
         point_m, label, box = (torch.stack(parts) for parts in zip(*frames))
-        return NoisyQueries(point_m, label, box, group[:, None] != group[None])
+        return NoisyQueries(point_m, label, box, group[:, None] != group[None], groups)
 
-    def _frame(self, boxes: Boxes3D, size: int, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-        count, device = len(boxes), boxes.label.device
-        shape = (self.groups, 2, size)
+    def _frame(self, boxes: Boxes3D, shape: tuple[int, int, int], num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        count, size, device = len(boxes), shape[-1], boxes.label.device
         center = torch.zeros(size, 3, device=device)
         center[:count] = boxes.center_m
         label, box = torch.zeros(shape, dtype=torch.long, device=device), torch.full(shape, -1, device=device)

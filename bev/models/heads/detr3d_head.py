@@ -124,9 +124,13 @@ class Detr3DHead(nn.Module):
             predicted.append(code[sample, query])
             wanted.append(target[box])
         target = torch.cat(wanted)
-        weight = self.code_weights * torch.isfinite(target)
+        weight = self.target_weights(target)
         bbox = self.loss_bbox(torch.cat(predicted), target.to(code.dtype), weight, avg_factor=avg_factor)
         return self.loss_cls(logits.flatten(0, 1), label.flatten(), avg_factor=avg_factor), bbox
+
+    def target_weights(self, target: Tensor) -> Tensor:
+        """(M, 10) weight of every entry of the targets' codes: 0 where it is not known."""
+        return self.code_weights * torch.isfinite(target)
 
     def decode(self, outputs: dict[str, Tensor]) -> list[Boxes3D]:
         """Boxes of the last layer, one entry a frame, sorted by falling score."""

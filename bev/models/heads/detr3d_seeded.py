@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bev.geometry.rays import ray
 from bev.models.assigners import HungarianAssigner3D
 from bev.models.attention.ray_cross_attention import PointEncoding
 from bev.models.coders import MetricRange, NMSFreeCoder
@@ -38,6 +39,8 @@ class SeededDetr3DHead(Detr3DHead):
         image_head: class centres and depth of every pixel.
         num_seeds: queries seeded by image peaks.
         denoising: noised ground truth for training; None for none.
+        balance_range_m: errors of x and y weigh in proportion to ``balance_range_m / range`` (at most double): a
+            camera's error grows with the range, and far boxes would otherwise be all that is learned. None for equal.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SeededDetr3DHead(Detr3DHead):
         image_head: ImageCenterHead,
         num_seeds: int,
         denoising: Denoising | None = None,
+        balance_range_m: float | None = None,
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
     ) -> None:
         super().__init__(
@@ -60,14 +64,23 @@ class SeededDetr3DHead(Detr3DHead):
         )
         self.range: MetricRange = transformer.refinement  # type: ignore[assignment]
         self.image_head, self.num_seeds, self.denoising = image_head, num_seeds, denoising
+        self.balance_range_m = balance_range_m
         self.label_embedding = nn.Embedding(num_classes, embed_dim)
-        self.seed_content = nn.Linear(embed_dim, embed_dim)
+        self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
         self.query_position = PointEncoding(embed_dim)
 
     def count_targets(self, boxes: Sequence[Boxes3D]) -> Tensor:
         """Scalar float: pairs that matching will make, over the batch."""
         queries = self.num_queries + self.num_seeds
         return torch.tensor(float(sum(min(len(b), queries) for b in boxes)), device=self.code_weights.device)
+
+    def target_weights(self, target: Tensor) -> Tensor:
+        """(M, 10) weight of every entry of the targets' codes."""
+        weight = super().target_weights(target)
+        if self.balance_range_m is None:
+            return weight
+        share = (self.balance_range_m / ray(target)[1]).clamp(max=2).unsqueeze(-1)
+        return torch.cat([weight[:, :2] * share, weight[:, 2:]], -1)
 
     def forward(self, features: Sequence[Tensor], rig: CameraRig) -> dict[str, Tensor]:
         """Predict.
@@ -79,14 +92,14 @@ class SeededDetr3DHead(Detr3DHead):
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10; m, rad, m/s).
         """
-        maps = self.image_head(features[0])
+        maps = self.image_head(features[0], rig)
         return self._decode_queries(features[0], maps, self._queries(features[0], maps, rig), rig)
 
     def forward_train(
         self, features: Sequence[Tensor], rig: CameraRig, boxes: Sequence[Boxes3D]
     ) -> tuple[dict[str, Tensor], CenterMaps, tuple[dict[str, Tensor], NoisyQueries] | None]:
         """Outputs as of :meth:`forward`, the image head's maps, and the outputs and origin of the denoising queries."""
-        maps = self.image_head(features[0])
+        maps = self.image_head(features[0], rig)
         queries = self._queries(features[0], maps, rig)
         noisy = self.denoising.draw(boxes, self.num_classes) if self.denoising else None
         if noisy is None:
@@ -104,7 +117,8 @@ class SeededDetr3DHead(Detr3DHead):
         seeds = self.image_head.seeds(maps, rig, self.num_seeds)
         pixels = feature.permute(0, 1, 3, 4, 2).flatten(1, 3)
         at_peak = pixels.gather(1, seeds.pixel.unsqueeze(-1).expand(-1, -1, pixels.shape[-1]))
-        seeded = self.seed_content(at_peak) + self.label_embedding(seeds.label)
+        known = torch.cat([at_peak, seeds.probability.to(at_peak.dtype)], -1)
+        seeded = self.seed_content(known) + self.label_embedding(seeds.label)
         batch = len(feature)
         position, content = self.query_embedding.weight.expand(batch, -1, -1).chunk(2, -1)
         with torch.autocast(position.device.type, enabled=False):
@@ -135,8 +149,8 @@ class SeededDetr3DHead(Detr3DHead):
         first = torch.tensor([0, *(len(b) for b in boxes)], device=box.device).cumsum(0)[sample]
         label[sample, query] = torch.cat([b.label for b in boxes])[first + box]
         target = torch.cat([self.coder.encode(b) for b in boxes])[first + box]
-        weight = self.code_weights * torch.isfinite(target)
-        factor = avg_factor.clamp(min=1) * self.denoising.groups  # type: ignore[union-attr]
+        weight = self.target_weights(target)
+        factor = avg_factor.clamp(min=1) * noisy.groups
         cls = [self.loss_cls(x.flatten(0, 1), label.flatten(), avg_factor=factor) for x in outputs["cls_logits"]]
         bbox = [self.loss_bbox(x[sample, query], target, weight, avg_factor=factor) for x in outputs["box_code"]]
         return {"dn.loss_cls": torch.stack(cls).sum(), "dn.loss_bbox": torch.stack(bbox).sum()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bev.geometry.frustum import DepthBins
 from bev.geometry.projection import in_image, project, unproject
+from bev.geometry.rays import RAY_CHANNELS, pixel_rays
 from bev.models.conv_module import ConvModule
 from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
 from bev.models.losses.gaussian_focal import gaussian_focal_loss
@@ -19,7 +20,6 @@ from bev.structures import Boxes3D, CameraRig
 
 _HEATMAP_BIAS = -2.19  # sigmoid = 0.1, as in CenterNet
 _MIN_OVERLAP = 0.3  # of a 2D box with itself, shifted by the Gaussian's radius
-_LOG_DEPTH_MEAN = 3.0  # log m: 20 m, where an untrained head puts everything
 
 
 class CenterMaps(NamedTuple):
@@ -51,10 +51,18 @@ class CenterTargets(NamedTuple):
 
 
 class Seeds(NamedTuple):
-    """The highest peaks of a frame's cameras: points (B, K, 3) m, class (B, K) and flat index (B, K) into N H W."""
+    """The highest peaks of each frame's cameras.
+
+    Attributes:
+        point_m: (B, S, 3) in the reference frame.
+        label: (B, S) class of the peak.
+        probability: (B, S, K) of every class there.
+        pixel: (B, S) flat index into (N, H, W).
+    """
 
     point_m: Tensor
     label: Tensor
+    probability: Tensor
     pixel: Tensor
 
 
@@ -69,23 +77,36 @@ class ImageCenterHead(nn.Module):
         stride_px: network px per pixel of the map.
     """
 
+    log_depth: Tensor
+
     def __init__(
         self, in_channels: int, hidden_channels: int, num_classes: int, depth_bins: DepthBins, stride_px: int
     ) -> None:
         super().__init__()
         self.num_classes, self.depth_bins, self.stride_px = num_classes, depth_bins, stride_px
-        self.hidden = ConvModule(in_channels, hidden_channels)
+        self.register_buffer("log_depth", depth_bins.centers_m().log(), persistent=False)
+        self.hidden = ConvModule(in_channels + RAY_CHANNELS, hidden_channels)
         self.output = nn.Conv2d(hidden_channels, num_classes + 3 + len(depth_bins), 1)
-        nn.init.normal_(self.output.weight, std=0.01)
         with torch.no_grad():
             self.output.bias.zero_()  # type: ignore[union-attr]
             self.output.bias[:num_classes] = _HEATMAP_BIAS  # type: ignore[index]
 
-    def forward(self, features: Tensor) -> CenterMaps:
-        """(B, N, C, H, W) -> maps, float32."""
-        maps = self.output(self.hidden(features.flatten(0, 1))).float().unflatten(0, features.shape[:2])
-        heatmap, offset, log_depth, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
-        return CenterMaps(heatmap, offset, log_depth.squeeze(2) + _LOG_DEPTH_MEAN, depth.permute(0, 1, 3, 4, 2))
+    def forward(self, features: Tensor, rig: CameraRig) -> CenterMaps:
+        """(B, N, C, H, W) features and the rig with batch axis -> maps, float32."""
+        rays = pixel_rays(rig, self.stride_px).to(features.dtype)
+        known = torch.cat([features.permute(0, 1, 3, 4, 2), rays.permute(0, 1, 3, 4, 2)], -1).permute(0, 1, 4, 2, 3)
+        maps = self.output(self.hidden(known.flatten(0, 1))).float().unflatten(0, features.shape[:2])
+        heatmap, offset, behind, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
+        depth = depth.permute(0, 1, 3, 4, 2)
+        # A box's centre lies a little behind the surface, which every LiDAR point teaches and a few centres do not.
+        return CenterMaps(heatmap, offset, self._surface_log_depth(depth.detach()) + behind.squeeze(2), depth)
+
+    def _surface_log_depth(self, depth_logits: Tensor) -> Tensor:
+        """(..., D) -> (...,) mean log depth around the likeliest bin; a mean over all bins would fall between modes."""
+        bins = torch.arange(depth_logits.shape[-1], device=depth_logits.device)
+        near = (bins - depth_logits.argmax(-1, keepdim=True)).abs() <= 2
+        probability = depth_logits.masked_fill(~near, -torch.inf).softmax(-1)
+        return (probability * self.log_depth).sum(-1)
 
     def seeds(self, maps: CenterMaps, rig: CameraRig, count: int) -> Seeds:
         """The ``count`` highest local maxima of all cameras, lifted with their predicted depth. Not differentiable."""
@@ -97,10 +118,11 @@ class ImageCenterHead(nn.Module):
         camera, row, column = pixel // (height * width), pixel // width % height, pixel % width
         batch = torch.arange(len(pixel), device=pixel.device)[:, None]
         offset = maps.offset.detach()[batch, camera, :, row, column]
+        probability = heat[batch, camera, :, row, column]
         pixels_px = (torch.stack([column, row], -1) + 0.5 + offset) * self.stride_px
         depth_m = maps.log_depth.detach()[batch, camera, row, column].clamp(0, 5).exp()
         point_m = unproject(pixels_px, depth_m, rig.ref_from_img[batch, camera])
-        return Seeds(point_m, label.flatten(1).gather(1, pixel), pixel)
+        return Seeds(point_m, label.flatten(1).gather(1, pixel), probability, pixel)
 
     def targets(self, boxes: Boxes3D, img_from_ref: Tensor, image_size_px: tuple[int, int]) -> CenterTargets:
         """Ground truth of one frame, (N, 4, 4) projection -> targets of its cameras."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
+from bev.geometry.rays import RAY_CHANNELS, pixel_rays
 from bev.models.conv_module import ConvModule
 from bev.ops.bev_pool import bev_pool, plan_pool
 from bev.registry import MODELS
@@ -17,6 +18,9 @@ from bev.structures import CameraRig
 MODELS.register_module(name="LinearDepthBins", module=DepthBins.linear)
 MODELS.register_module(name="LogDepthBins", module=DepthBins.log)
 MODELS.register_module(module=BEVGrid)
+
+# A cell with less weight than this (of pixels) is taken as nearly empty by the normalised pooling.
+_FEW = 0.05
 
 
 class LiftSplatOutput(NamedTuple):
@@ -37,8 +41,11 @@ class LiftSplat(nn.Module):
         grid: cells in the reference frame; Z > 1 levels are stacked into the channels.
         stride_px: network pixels per feature pixel.
         hidden_channels: a 3x3 convolution of that width before the 1x1 depth and context layer; None for none.
+        calibration_channels: give every pixel what calibration says of it (see ``pixel_rays``) before ``hidden``.
         ray_channels: append each cell's direction (cos, sin) and range / 50 m as seen from the origin. A convolution
             over the grid does not know where it is, yet an image shows headings relative to the viewing ray.
+        normalize: pool the weighted mean instead of the sum, and append the log of the weight. A near cell gathers
+            hundreds of pixels, a far one a few: sums differ by two orders of magnitude.
     """
 
     depth_m: Tensor
@@ -52,28 +59,53 @@ class LiftSplat(nn.Module):
         grid: BEVGrid,
         stride_px: int,
         hidden_channels: int | None = None,
+        calibration_channels: bool = False,
         ray_channels: bool = False,
+        normalize: bool = False,
     ) -> None:
         super().__init__()
-        self.grid, self.depth_bins, self.stride_px = grid, depth_bins, stride_px
+        self.grid, self.depth_bins, self.stride_px, self.normalize = grid, depth_bins, stride_px, normalize
+        self.calibration_channels = calibration_channels
+        in_channels += RAY_CHANNELS if calibration_channels else 0
         self.hidden = ConvModule(in_channels, hidden_channels) if hidden_channels else nn.Identity()
         self.depthnet = nn.Conv2d(hidden_channels or in_channels, len(depth_bins) + out_channels, 1)
         self.register_buffer("depth_m", depth_bins.centers_m(), persistent=False)
         self.register_buffer("rays", _ray_channels(grid) if ray_channels else None, persistent=False)
 
-    def forward(self, features: Tensor, rig: CameraRig) -> LiftSplatOutput:
-        """(B, N, C_in, H, W) image features at ``stride_px`` -> pooled grid (B, C * Z [+ 3], Y, X) and depth logits."""
+    def forward(self, features: Tensor, rig: CameraRig, measured_m: Tensor | None = None) -> LiftSplatOutput:
+        """Lift and pool.
+
+        Args:
+            features: (B, N, C_in, H, W) of the images, at ``stride_px``.
+            rig: with batch axis.
+            measured_m: (B, N, H, W) depths to lift with in place of the predicted distribution; where they are in no
+                bin (0 for not measured) the prediction stays.
+
+        Returns:
+            grid (B, C * Z [+ 1] [+ 3], Y, X) and the predicted depth logits.
+        """
         batch, cameras = features.shape[:2]
-        mixed = self.depthnet(self.hidden(features.flatten(0, 1))).permute(0, 2, 3, 1)
+        features = features.flatten(0, 1)
+        if self.calibration_channels:
+            features = torch.cat([features, pixel_rays(rig, self.stride_px).flatten(0, 1).to(features)], 1)
+            features = features.contiguous(memory_format=torch.channels_last)
+        mixed = self.depthnet(self.hidden(features)).permute(0, 2, 3, 1)
         depth_logits, context = mixed.split([len(self.depth_bins), mixed.shape[-1] - len(self.depth_bins)], dim=-1)
         # In float32 also under autocast: the sum over thousands of points would lose most of bf16's 8 bits.
         depth = depth_logits.float().softmax(-1)
+        if measured_m is not None:
+            depth = self._put_measured(depth, measured_m.flatten(0, 1))
         bev = self.splat(depth.unflatten(0, (batch, cameras)), context.float().unflatten(0, (batch, cameras)), rig)
         if self.rays is not None:
             bev = torch.cat([bev, self.rays.to(bev).expand(batch, -1, -1, -1)], 1)
         return LiftSplatOutput(
             bev.contiguous(memory_format=torch.channels_last), depth_logits.unflatten(0, (batch, cameras))
         )
+
+    def _put_measured(self, depth: Tensor, measured_m: Tensor) -> Tensor:
+        index = self.depth_bins.index(measured_m)
+        certain = nn.functional.one_hot(index.clamp(min=0), len(self.depth_bins)).to(depth)
+        return torch.where((index >= 0)[..., None], certain, depth)
 
     def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
         """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
@@ -82,7 +114,13 @@ class LiftSplat(nn.Module):
         cell, inside = self.grid.flat_index(frustum_points(rig, self.depth_m, self.stride_px))
         shift = torch.arange(batch, device=cell.device).view(-1, 1, 1, 1, 1) * cells_per_sample
         plan = plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), batch * cells_per_sample)
-        pooled = bev_pool(depth.flatten(0, 3), context.flatten(0, 3), plan)
+        rows = context.flatten(0, 3)
+        if self.normalize:
+            rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
+        pooled = bev_pool(depth.flatten(0, 3), rows, plan)
+        if self.normalize:
+            weight = pooled[:, -1:]
+            pooled = torch.cat([pooled[:, :-1] / (weight + _FEW), (weight + _FEW).log()], 1)
         grid = pooled.view(batch, z_count, y_count, x_count, -1)
         return grid.permute(0, 4, 1, 2, 3).flatten(1, 2)
 

@@ -1,0 +1,7 @@
+"""Info files (pickles) of mmdet3d: read safely, put into the same columns as tables."""
+
+from bev.data.infos.columns import index_of_infos
+from bev.data.infos.dataset import InfoDataset, load_frame
+from bev.data.infos.read import read_infos
+
+__all__ = ["InfoDataset", "index_of_infos", "load_frame", "read_infos"]

@@ -1,0 +1,131 @@
+"""Frames as pictures: six cameras with boxes, and the bird's-eye view."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from bev.structures import Boxes3D, Sample
+from bev.viz.bev_scene import build_scene, camera_rows, ref_frame
+from bev.viz.cameras import draw_camera
+from bev.viz.layout import bev_below, compose, label_bev, mosaic
+from bev.viz.options import DrawOptions
+from bev.viz.renderer import BEVRenderer, shared_renderer
+from bev.viz.style import BoxLayer, box_layers
+from bev.viz.text import Picture
+
+
+class Frames(Protocol):
+    """A data set of samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, item: int, /) -> Sample: ...
+
+
+def frame_picture(
+    sample: Sample,
+    predictions: Boxes3D | None = None,
+    options: DrawOptions = DrawOptions(),
+    renderer: BEVRenderer | None = None,
+) -> Picture:
+    """A frame as one picture.
+
+    Args:
+        sample: images at any size, drawn through ``rig.img_from_ref``; boxes are its ground truth; points are shown in
+            the bird's-eye view where it has them.
+        predictions: in the sample's reference frame; None where there are none to compare (ground truth is then
+            coloured by class).
+        renderer: default is the program's shared one.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+
+    Raises:
+        ImportError, RenderError: Open3D is not installed or cannot draw here.
+    """
+    layers = box_layers(sample, predictions, options)
+    scene = build_scene(sample, layers, options)
+    rows = camera_rows(sample.rig, ref_frame(sample).forward_xy)
+    tiles = [[_camera(sample, index, layers, options) for index in row] for row in rows]
+    gap = max(round(options.tile_width_px / 106), 2)
+    cameras = mosaic(tiles, gap)
+    side = min(cameras.shape[1], 1400) if bev_below(cameras, options) else max(cameras.shape[0], 400)
+    bev = (renderer or shared_renderer()).render(scene, side)
+    label_bev(bev, scene)
+    title = f"{sample.scene}   {sample.token}" if sample.scene else sample.token
+    return compose(cameras, bev, title, layers, options)
+
+
+def _camera(sample: Sample, index: int, layers: tuple[BoxLayer, ...], options: DrawOptions) -> Picture:
+    return draw_camera(sample.images[index], sample.rig.img_from_ref[index], layers, options, sample.rig.names[index])
+
+
+def draw_frame(
+    sample: Sample,
+    predictions: Boxes3D | None,
+    path: str | Path,
+    options: DrawOptions = DrawOptions(),
+    renderer: BEVRenderer | None = None,
+) -> Path:
+    """Write :func:`frame_picture` as a PNG, atomically; returns the path."""
+    picture = frame_picture(sample, predictions, options, renderer)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
+    if not done:
+        raise ValueError(f"{path}: the picture of {sample.token} cannot be encoded")
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data.tobytes())
+    os.replace(temporary, path)
+    return path
+
+
+def draw_results(
+    frames: Frames,
+    predictions: Mapping[str, Boxes3D] | None,
+    directory: str | Path,
+    indices: Sequence[int] | None = None,
+    options: DrawOptions = DrawOptions(),
+) -> list[Path]:
+    """Write a PNG a frame, ``<position>_<token>.png``, with a progress bar.
+
+    Args:
+        frames: a data set; its samples' points are drawn where it loads them.
+        predictions: boxes by token in each sample's reference frame; a frame without an entry has none. None draws
+            the ground truth alone.
+        indices: positions to draw; default: all.
+    """
+    chosen = range(len(frames)) if indices is None else indices
+    paths = []
+    for index in track(chosen, description="pictures"):
+        sample = frames[index]
+        boxes = None
+        if predictions is not None:
+            boxes = predictions.get(sample.token)
+            if boxes is None:
+                boxes = Boxes3D.empty(sample.boxes.frame if sample.boxes is not None else "lidar")
+        paths.append(draw_frame(sample, boxes, Path(directory) / f"{index:05d}_{sample.token}.png", options))
+    return paths
+
+
+def show_results(
+    frames: Frames,
+    predictions: Mapping[str, Boxes3D] | None,
+    indices: Sequence[int],
+    options: DrawOptions = DrawOptions(),
+) -> None:
+    """An Open3D window on the frames, one at a time, until it is closed. Raises RenderError without a display."""
+    scenes, titles = [], []
+    for index in indices:
+        sample = frames[index]
+        boxes = None if predictions is None else predictions.get(sample.token)
+        scenes.append(build_scene(sample, box_layers(sample, boxes, options), options))
+        titles.append(f"{sample.scene} {sample.token}")
+    shared_renderer().show(scenes, titles)

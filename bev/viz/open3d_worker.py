@@ -1,0 +1,169 @@
+"""Draws scenes with Open3D in a process of its own; started by :mod:`bev.viz.renderer`, by path.
+
+Filament, Open3D's renderer, ends the whole process where a driver is missing, and writes to standard output. Here this
+harms nobody. Messages are pickles over standard input and output, both ends of which belong to the same program.
+This file imports nothing of the library, so that the process starts in the time of Open3D's own import.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import traceback
+from typing import Any, BinaryIO
+
+# Run by path, the folder of this file would come first when modules are looked up.
+sys.path.pop(0)
+
+import numpy as np  # noqa: E402
+
+# Seen from above, each layer is lifted over the one before: with parallel rays this changes nothing but the order.
+_LAYER_STEP_M = 200.0
+
+
+def _geometry(o3d: Any, shape: dict[str, Any], lift_m: float = 0.0) -> Any:
+    xyz = np.ascontiguousarray(shape["xyz_m"], np.float64) + [0.0, 0.0, lift_m]
+    color = np.ascontiguousarray(shape["color"], np.float64) / 255
+    if shape["triangles"] is None:
+        geometry = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(xyz))
+        geometry.colors = o3d.utility.Vector3dVector(color)
+        return geometry
+    geometry = o3d.geometry.TriangleMesh(
+        o3d.utility.Vector3dVector(xyz), o3d.utility.Vector3iVector(np.ascontiguousarray(shape["triangles"], np.int32))
+    )
+    geometry.vertex_colors = o3d.utility.Vector3dVector(color)
+    return geometry
+
+
+def _material(rendering: Any, point_size_px: float) -> Any:
+    material = rendering.MaterialRecord()
+    material.shader = "defaultUnlit"
+    material.point_size = point_size_px
+    return material
+
+
+def _linear(color: tuple[int, int, int]) -> np.ndarray:
+    """The background, unlike vertex colours, is taken as linear light: so sRGB's curve (IEC 61966-2-1) is undone."""
+    value = np.asarray(color) / 255
+    curve = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
+    return np.array([*curve, 1.0], np.float32)
+
+
+class OffScreen:
+    """One square off-screen renderer, made anew where the size changes."""
+
+    def __init__(self, o3d: Any) -> None:
+        self.o3d, self.side_px = o3d, 0
+        self.renderer: Any = None
+
+    def render(self, job: dict[str, Any]) -> np.ndarray:
+        """(side, side, 3) uint8 picture of a scene from above."""
+        rendering = self.o3d.visualization.rendering
+        if self.renderer is None or self.side_px != job["side_px"]:
+            self.renderer = None  # two of them at a time are not allowed
+            self.renderer, self.side_px = rendering.OffscreenRenderer(job["side_px"], job["side_px"]), job["side_px"]
+        scene = self.renderer.scene
+        scene.clear_geometry()
+        scene.set_background(_linear(job["background"]))
+        scene.view.set_post_processing(False)  # tone mapping would change the colours
+        material = _material(rendering, job["point_size_px"])
+        for i, (name, shape) in enumerate(job["layers"]):
+            if len(shape["xyz_m"]):
+                scene.add_geometry(name, _geometry(self.o3d, shape, i * _LAYER_STEP_M), material)
+        self._look_down(scene.camera, rendering, job["range_m"], job["up_xy"], len(job["layers"]))
+        return np.asarray(self.renderer.render_to_image()).copy()
+
+    def _look_down(self, camera: Any, rendering: Any, range_m: float, up_xy: tuple[float, float], layers: int) -> None:
+        height_m = (layers + 1) * _LAYER_STEP_M
+        r = range_m
+        camera.set_projection(rendering.Camera.Projection.Ortho, -r, r, -r, r, 0.1, height_m + 2 * _LAYER_STEP_M)
+        camera.look_at([0, 0, 0], [0, 0, height_m], [*up_xy, 0])
+
+
+def show(o3d: Any, job: dict[str, Any]) -> None:
+    """A window on a list of scenes; blocks until it is closed. Left and right arrow keys (N, P) step through them."""
+    from open3d.visualization import gui
+
+    app = gui.Application.instance
+    app.initialize()
+    window = o3d.visualization.O3DVisualizer(job["frames"][0]["title"], 1440, 1000)
+    window.show_settings = True
+    window.show_skybox(False)
+    window.set_background(np.array([*(np.asarray(job["background"]) / 255), 1.0], np.float32), None)
+    state = {"at": 0}
+
+    def put(step: int) -> None:
+        previous = job["frames"][state["at"]]
+        state["at"] = (state["at"] + step) % len(job["frames"])
+        _put_frame(o3d, window, previous if step else None, job["frames"][state["at"]])
+
+    put(0)
+    first = job["frames"][0]
+    back = -0.55 * first["range_m"] * np.array([*first["up_xy"], 0])
+    eye = np.asarray(back + [0, 0, 0.4 * first["range_m"]], np.float32)
+    window.setup_camera(60.0, np.asarray(-0.35 * back, np.float32), eye, np.array([0, 0, 1], np.float32))
+    if len(job["frames"]) > 1:
+        window.add_action("Next frame", lambda _: put(1))
+        window.add_action("Previous frame", lambda _: put(-1))
+    app.add_window(window)
+    app.run()
+
+
+def _put_frame(o3d: Any, window: Any, previous: dict[str, Any] | None, frame: dict[str, Any]) -> None:
+    if previous is not None:
+        for name, shape in previous["layers"]:
+            if len(shape["xyz_m"]):
+                window.remove_geometry(name)
+        window.clear_3d_labels()
+    material = _material(o3d.visualization.rendering, 2.0)
+    for name, shape in frame["layers"]:
+        if len(shape["xyz_m"]):
+            window.add_geometry(name, _geometry(o3d, shape), material)
+    for text, place in frame["labels"]:
+        window.add_3d_label(place, text)
+    window.title = frame["title"]
+
+
+def _answer(off_screen: OffScreen, o3d: Any, job: dict[str, Any]) -> dict[str, Any]:
+    try:
+        if job["task"] == "render":
+            return {"picture": off_screen.render(job)}
+        show(o3d, job)
+        return {}
+    except Exception as error:  # any failure of the renderer is told to the other side, which raises it
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _serve(source: BinaryIO, sink: BinaryIO) -> None:
+    def send(message: dict[str, Any]) -> None:
+        pickle.dump(message, sink, protocol=5)
+        sink.flush()
+
+    try:
+        import open3d as o3d
+    except Exception as error:
+        send({"error": f"open3d cannot be imported: {error}"})
+        return
+    send({"version": o3d.__version__})
+    off_screen = OffScreen(o3d)
+    while True:
+        try:
+            job = pickle.load(source)
+        except EOFError:
+            return
+        send(_answer(off_screen, o3d, job))
+
+
+def main() -> None:
+    """Serve until standard input is closed, then end at once: tearing Filament down may crash."""
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    _serve(sys.stdin.buffer, sink)
+    sink.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
