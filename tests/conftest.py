@@ -1,4 +1,5 @@
 """Fixtures that all tests share."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,5 +15,13 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The held-out scene has scored boxes of all ten detection classes.
     """
-    return generate(tmp_path_factory.mktemp("synthetic") / "nuscenes", scenes=3, seed=0, val_scenes=1,
-                    frames_per_scene=6, width=200, height=112, sweeps=1)
+    return generate(
+        tmp_path_factory.mktemp("synthetic") / "nuscenes",
+        scenes=3,
+        seed=1,
+        val_scenes=1,
+        frames_per_scene=6,
+        width=200,
+        height=112,
+        sweeps=1,
+    )

@@ -1,4 +1,5 @@
 """The synthetic nuScenes' folder: tables, chains, files, timing, and the same bytes for the same seed."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,8 +19,21 @@ from bev.data.synthetic.taxonomy import ATTRIBUTES, CATEGORIES, SIZES
 
 Tables = dict[str, list[dict[str, Any]]]
 VERSION = "v1.0-synthetic"
-NAMES = ("category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
-         "sample", "sample_data", "sample_annotation", "map")
+NAMES = (
+    "category",
+    "attribute",
+    "visibility",
+    "instance",
+    "sensor",
+    "calibrated_sensor",
+    "ego_pose",
+    "log",
+    "scene",
+    "sample",
+    "sample_data",
+    "sample_annotation",
+    "map",
+)
 TINY = {"scenes": 2, "frames_per_scene": 2, "width": 64, "height": 36, "sweeps": 1}
 
 
@@ -41,11 +55,21 @@ def test_no_token_dangles_and_none_is_used_twice(tables: Tables) -> None:
     known = {name: by_token(rows) for name, rows in tables.items()}
     for name, rows in tables.items():
         assert len(known[name]) == len(rows), name
-    links = {"scene_token": "scene", "sample_token": "sample", "instance_token": "instance", "log_token": "log",
-             "category_token": "category", "visibility_token": "visibility", "sensor_token": "sensor",
-             "ego_pose_token": "ego_pose", "calibrated_sensor_token": "calibrated_sensor",
-             "first_sample_token": "sample", "last_sample_token": "sample",
-             "first_annotation_token": "sample_annotation", "last_annotation_token": "sample_annotation"}
+    links = {
+        "scene_token": "scene",
+        "sample_token": "sample",
+        "instance_token": "instance",
+        "log_token": "log",
+        "category_token": "category",
+        "visibility_token": "visibility",
+        "sensor_token": "sensor",
+        "ego_pose_token": "ego_pose",
+        "calibrated_sensor_token": "calibrated_sensor",
+        "first_sample_token": "sample",
+        "last_sample_token": "sample",
+        "first_annotation_token": "sample_annotation",
+        "last_annotation_token": "sample_annotation",
+    }
     checked = defaultdict(int)
     for name, rows in tables.items():
         for row in rows:
@@ -58,8 +82,10 @@ def test_no_token_dangles_and_none_is_used_twice(tables: Tables) -> None:
     assert set(checked) == set(links)
 
 
-@pytest.mark.parametrize("table, group", [("sample", "scene_token"), ("sample_data", "calibrated_sensor_token"),
-                                          ("sample_annotation", "instance_token")])
+@pytest.mark.parametrize(
+    "table, group",
+    [("sample", "scene_token"), ("sample_data", "calibrated_sensor_token"), ("sample_annotation", "instance_token")],
+)
 def test_chains_run_both_ways_through_each_group_in_order_of_time(tables: Tables, table: str, group: str) -> None:
     rows, samples = by_token(tables[table]), by_token(tables["sample"])
 
@@ -179,8 +205,11 @@ def test_attributes_fit_categories_and_motion(tables: Tables) -> None:
         if category.startswith("movable_object"):
             assert names == []
             continue
-        kind = ("cycle" if category in ("vehicle.bicycle", "vehicle.motorcycle") else
-                "pedestrian" if category.startswith("human") else "vehicle")
+        kind = (
+            "cycle"
+            if category in ("vehicle.bicycle", "vehicle.motorcycle")
+            else "pedestrian" if category.startswith("human") else "vehicle"
+        )
         assert len(names) == 1 and names[0].startswith(kind)
         seen.add(names[0])
         if row["next"] and row["prev"]:
@@ -209,10 +238,15 @@ def test_boxes_have_the_statistics_of_their_category_and_stand_on_the_ground(tab
 
 def test_boxes_without_points_lie_beyond_every_class_range(tables: Tables) -> None:
     poses = by_token(tables["ego_pose"])
-    ego = {row["sample_token"]: poses[row["ego_pose_token"]]["translation"] for row in tables["sample_data"]
-           if row["is_key_frame"] and row["fileformat"] == "pcd"}
-    ranges = [(row["num_lidar_pts"], np.hypot(*np.subtract(row["translation"], ego[row["sample_token"]])[:2]))
-              for row in tables["sample_annotation"]]
+    ego = {
+        row["sample_token"]: poses[row["ego_pose_token"]]["translation"]
+        for row in tables["sample_data"]
+        if row["is_key_frame"] and row["fileformat"] == "pcd"
+    }
+    ranges = [
+        (row["num_lidar_pts"], np.hypot(*np.subtract(row["translation"], ego[row["sample_token"]])[:2]))
+        for row in tables["sample_annotation"]
+    ]
     assert all(points > 0 or distance > 50 for points, distance in ranges)
     assert max(distance for _, distance in ranges) < 75
 

@@ -6,11 +6,13 @@ flat-shaded solids of 5 to 25 blocks and columns. Modules, in the order in which
 
     options, rig, taxonomy      what is asked for; the sensors; nuScenes' names and sizes
     shapes, paint, vehicles, people, street      painted convex solids and the things made of them
-    paths, population, casting  streets and lanes; bodies that never touch; who is where
+    paths, population, stage    streets and lanes; bodies that never touch; places for them
+    standing, moving, scenery, casting      who is put where, and how many of them
     ground, sky, scene          the painted ground, the light, one scene
     crowd, order, background, camera, imaging, lidar     the sensors
     annotation, tables, recorder, generate       nuScenes records and files
 """
+
 from bev.data.synthetic.generate import TRAIN_SPLIT, VAL_SPLIT, generate
 from bev.data.synthetic.options import WorldOptions
 

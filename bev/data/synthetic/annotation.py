@@ -7,6 +7,7 @@ before and after. So there are boxes without points, as in nuScenes, but never w
 A body that is lost and found again keeps its instance: the two annotations are neighbours in the prev / next chain, and
 where they lie too far apart in time the devkit's velocity is NaN, as it is for an instance with a single annotation.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -53,7 +54,7 @@ def annotated(frames: list[KeyFrame]) -> np.ndarray:
     for length in range(1, MAX_GAP + 1):
         for k in range(1, len(seen) - length):
             bridge = seen[k - 1] & seen[k + length]
-            out[k:k + length] |= bridge & far[k:k + length]
+            out[k : k + length] |= bridge & far[k : k + length]
     return out
 
 
@@ -73,9 +74,15 @@ def annotate(scene_token: str, bodies: list[Body], frames: list[KeyFrame]) -> tu
             continue
         name = token(scene_token, "instance", n)
         tokens = [token(name, k) for k in moments]
-        instances.append({"token": name, "category_token": token("category", body.category),
-                          "nbr_annotations": len(tokens), "first_annotation_token": tokens[0],
-                          "last_annotation_token": tokens[-1]})
+        instances.append(
+            {
+                "token": name,
+                "category_token": token("category", body.category),
+                "nbr_annotations": len(tokens),
+                "first_annotation_token": tokens[0],
+                "last_annotation_token": tokens[-1],
+            }
+        )
         for k, own, before, after in zip(moments, tokens, ["", *tokens], [*tokens[1:], ""]):
             annotations.append(_record(body, n, frames[k], own, name, before, after))
     return instances, annotations
@@ -83,15 +90,20 @@ def annotate(scene_token: str, bodies: list[Body], frames: list[KeyFrame]) -> tu
 
 def _record(body: Body, n: int, frame: KeyFrame, own: str, instance: str, before: str, after: str) -> Record:
     x, y, heading = (float(v) for v in frame.poses[n])
-    attribute = body.moving if frame.speed[n] > MOVING_MPS else body.still
+    attribute = body.manner.moving if frame.speed[n] > MOVING_MPS else body.manner.still
     return {
-        "token": own, "sample_token": frame.sample_token, "instance_token": instance,
+        "token": own,
+        "sample_token": frame.sample_token,
+        "instance_token": instance,
         "visibility_token": visibility_level(float(frame.share[n])),
         "attribute_tokens": [token("attribute", attribute)] if attribute else [],
         "translation": [round(x, 6), round(y, 6), round(float(body.size[2]) / 2, 6)],
         "size": [round(float(v), 6) for v in body.size],
         "rotation": yaw_quaternion(heading),
-        "prev": before, "next": after, "num_lidar_pts": int(frame.points[n]), "num_radar_pts": 0,
+        "prev": before,
+        "next": after,
+        "num_lidar_pts": int(frame.points[n]),
+        "num_radar_pts": 0,
     }
 
 

@@ -3,6 +3,7 @@
 The rig never moves on the car and the car stays level, so a pixel's ray in the ego frame is a constant: the ground
 point it meets and its direction in the sky are computed once for a picture size.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -45,7 +46,10 @@ def ray_table(sensor: Sensor, width_px: int, height_px: int) -> RayTable:
     """Pixel rays of a camera for a picture size; pixel (i, j) has its middle at (i + 0.5, j + 0.5)."""
     matrix, pose = sensor.intrinsics(width_px, height_px), sensor.ego_from_sensor
     v, u = np.mgrid[0:height_px, 0:width_px] + 0.5
-    ray = np.stack([(u - matrix[0, 2]) / matrix[0, 0], (v - matrix[1, 2]) / matrix[1, 1], np.ones_like(u)], -1) @ pose[:3, :3].T
+    ray = (
+        np.stack([(u - matrix[0, 2]) / matrix[0, 0], (v - matrix[1, 2]) / matrix[1, 1], np.ones_like(u)], -1)
+        @ pose[:3, :3].T
+    )
     height = pose[2, 3]
     flat = np.linalg.norm(ray[..., :2], axis=-1)
     distance = np.where(ray[..., 2] < -1e-6, -height / np.minimum(ray[..., 2], -1e-6) * flat, np.inf)
@@ -61,9 +65,16 @@ def ray_table(sensor: Sensor, width_px: int, height_px: int) -> RayTable:
     cell = near / matrix[0, 0] * np.sqrt(np.maximum(near / height, 1.0))
     level = np.digitize(cell, [CELL_M * np.sqrt(a * b) for a, b in zip(LEVELS[:-1], LEVELS[1:])])
     haze = (1 - np.exp(-((near / 190.0) ** 2)))[..., None]
-    return RayTable(sky_end, start, (azimuth / (2 * np.pi) * COLUMNS)[:sky_end].astype(np.float32),
-                    row[:sky_end].astype(np.float32), xy.astype(np.float32), level,
-                    np.where(ground[start:sky_end], 255, 0).astype(np.uint8), haze.astype(np.float32))
+    return RayTable(
+        sky_end,
+        start,
+        (azimuth / (2 * np.pi) * COLUMNS)[:sky_end].astype(np.float32),
+        row[:sky_end].astype(np.float32),
+        xy.astype(np.float32),
+        level,
+        np.where(ground[start:sky_end], 255, 0).astype(np.uint8),
+        haze.astype(np.float32),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +98,13 @@ class Backdrop:
         image = np.empty((height_px, width, 3), np.uint8)
         shift = np.float32(ego[2] / (2 * np.pi) % 1.0 * COLUMNS)
         if table.sky_end:
-            image[:table.sky_end] = cv2.remap(self.panorama, table.sky_column + shift, table.sky_row, cv2.INTER_LINEAR)
+            image[: table.sky_end] = cv2.remap(self.panorama, table.sky_column + shift, table.sky_row, cv2.INTER_LINEAR)
         if table.ground_start < height_px:
             ground = self._ground(ego)
             mixed = table.sky_end - table.ground_start
             if mixed > 0:
-                cv2.copyTo(ground[:mixed], table.is_ground, image[table.ground_start:table.sky_end])
-            image[max(table.sky_end, table.ground_start):] = ground[max(mixed, 0):]
+                cv2.copyTo(ground[:mixed], table.is_ground, image[table.ground_start : table.sky_end])
+            image[max(table.sky_end, table.ground_start) :] = ground[max(mixed, 0) :]
         return image, table.ground_start
 
     def _ground(self, ego: np.ndarray) -> np.ndarray:
@@ -105,8 +116,8 @@ class Backdrop:
         columns = np.minimum(np.maximum(columns, self.low[..., 0]), self.high[..., 0])
         rows = np.minimum(np.maximum(rows, 0.0), self.high[..., 1])
         ground = cv2.remap(self.ground.atlas, columns, rows, cv2.INTER_LINEAR)
-        far = ground[:self.haze_rows]
-        haze = self.table.haze[:self.haze_rows]
+        far = ground[: self.haze_rows]
+        haze = self.table.haze[: self.haze_rows]
         far[:] = (far * (1 - haze) + self.haze_colour * haze).astype(np.uint8)
         return ground
 
@@ -118,6 +129,14 @@ def backdrop(table: RayTable, ground: Ground, panorama: np.ndarray, haze_colour:
     low = np.stack([starts[table.level], np.zeros_like(scale)], -1)
     high = low + sizes[table.level] - 1
     hazy = np.flatnonzero((table.haze[..., 0] > 0.02).any(1))
-    return Backdrop(table, ground, panorama, haze_colour.astype(np.float32),
-                    np.ascontiguousarray(table.ground_xy / np.float32(CELL_M) * scale[..., None]), scale, low, high,
-                    int(hazy[-1]) + 1 if len(hazy) else 0)
+    return Backdrop(
+        table,
+        ground,
+        panorama,
+        haze_colour.astype(np.float32),
+        np.ascontiguousarray(table.ground_xy / np.float32(CELL_M) * scale[..., None]),
+        scale,
+        low,
+        high,
+        int(hazy[-1]) + 1 if len(hazy) else 0,
+    )

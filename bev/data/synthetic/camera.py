@@ -3,6 +3,7 @@
 Pictures are painted at twice the size and averaged, which smooths edges; the alpha plane holds the body of each
 sub-pixel. The painter's order is exact for disjoint bodies (see shapes.py and order.py).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -60,11 +61,13 @@ class Camera:
         image, first_row = self.backdrop.render(ego, self.size[1])
         members = self._in_view(cam_from_city, poses)
         self._cast_shadows(image, first_row, cam_from_city, poses, members)
-        canvas = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), None, fx=SUPER, fy=SUPER, interpolation=cv2.INTER_NEAREST)
+        canvas = cv2.resize(
+            cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), None, fx=SUPER, fy=SUPER, interpolation=cv2.INTER_NEAREST
+        )
         canvas[..., 3] = 0
         whole = self._paint(canvas, members, cam_from_city, poses)
         body = np.ascontiguousarray(canvas[..., 3])
-        visible = cv2.calcHist([body], [0], None, [256], [0, 256])[1:len(members) + 1, 0].astype(np.int64)
+        visible = cv2.calcHist([body], [0], None, [256], [0, 256])[1 : len(members) + 1, 0].astype(np.int64)
         small = cv2.resize(canvas, self.size, interpolation=cv2.INTER_AREA)
         return View(cv2.cvtColor(small, cv2.COLOR_RGBA2RGB), body, members, whole, visible)
 
@@ -81,8 +84,9 @@ class Camera:
         members = np.flatnonzero(keep)
         return members[np.argsort(depth[members], kind="stable")[:MAX_BODIES]]
 
-    def _cast_shadows(self, image: np.ndarray, first_row: int, cam_from_city: np.ndarray, poses: np.ndarray,
-                      members: np.ndarray) -> None:
+    def _cast_shadows(
+        self, image: np.ndarray, first_row: int, cam_from_city: np.ndarray, poses: np.ndarray, members: np.ndarray
+    ) -> None:
         """Darken the ground below moving bodies in view (the standing ones' shadows are part of the ground)."""
         mask = np.zeros(image.shape[:2], np.uint8)
         for k in members[self.moving[members]]:
@@ -92,12 +96,14 @@ class Camera:
                 points = clip_near(points)
             if len(points) > 2:
                 pixels = np.clip(project(points, self.matrix), -3e4, 3e4) - 0.5
-                cv2.fillConvexPoly(mask, np.round(pixels * (1 << SHIFT)).astype(np.int32), 255, cv2.LINE_8, SHIFT)
+                cv2.fillConvexPoly(mask, np.round(pixels * (1 << SHIFT)).astype(np.int32), (255,), cv2.LINE_8, SHIFT)
         mask[:first_row] = 0
         if mask.any():
             cv2.copyTo(cv2.convertScaleAbs(image, alpha=self.scene.light.shade), mask, image)
 
-    def _paint(self, canvas: np.ndarray, members: np.ndarray, cam_from_city: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    def _paint(
+        self, canvas: np.ndarray, members: np.ndarray, cam_from_city: np.ndarray, poses: np.ndarray
+    ) -> np.ndarray:
         """Paint bodies on the canvas (2H, 2W, 4); returns how many sub-pixels each labelled one covered."""
         crowd, own = self.crowd, poses[members]
         slot = np.full(len(crowd), -1)
@@ -105,7 +111,9 @@ class Camera:
         eye = invert_rigid(cam_from_city)[:3, 3]
         c, s = np.cos(own[:, 2]), np.sin(own[:, 2])
         away = eye[:2] - own[:, :2]
-        eyes = np.column_stack([c * away[:, 0] + s * away[:, 1], c * away[:, 1] - s * away[:, 0], np.full(len(own), eye[2])])
+        eyes = np.column_stack(
+            [c * away[:, 0] + s * away[:, 1], c * away[:, 1] - s * away[:, 0], np.full(len(own), eye[2])]
+        )
         faces = self._facing(slot, eyes.astype(np.float32))
         corners, screen = self._corners(faces, slot, cam_from_city, own)
         faces, outline, low, high = self._on_screen(faces, corners, screen)
@@ -119,7 +127,9 @@ class Camera:
         toward = np.einsum("fk,fk->f", self.crowd.normals[faces], eyes[slot[self.crowd.face_body[faces]]])
         return faces[toward > self.crowd.offsets[faces]]
 
-    def _corners(self, faces: np.ndarray, slot: np.ndarray, cam_from_city: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _corners(
+        self, faces: np.ndarray, slot: np.ndarray, cam_from_city: np.ndarray, own: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Camera-frame corners (V, 3) [m] and screen points (V, 2) [sub-pixels]; only the faces' rows are set."""
         wanted = np.zeros(len(self.crowd.face_size), bool)
         wanted[faces] = True
@@ -128,7 +138,9 @@ class Camera:
         x, y, z = self.crowd.corners[chosen].T
         c, s = np.cos(pose[:, 2]), np.sin(pose[:, 2])
         place = np.stack([c * x - s * y + pose[:, 0], s * x + c * y + pose[:, 1], z], 1)
-        local = np.einsum("vj,ij->vi", place, cam_from_city[:3, :3].astype(np.float32)) + cam_from_city[:3, 3].astype(np.float32)
+        local = np.einsum("vj,ij->vi", place, cam_from_city[:3, :3].astype(np.float32)) + cam_from_city[:3, 3].astype(
+            np.float32
+        )
         corners, screen = np.empty_like(self.crowd.corners), np.empty((len(self.crowd.corners), 2), np.float32)
         corners[chosen] = local
         local[:, 2] = np.maximum(local[:, 2], NEAR_M)
@@ -136,7 +148,7 @@ class Camera:
         return corners, screen
 
     def _on_screen(self, faces: np.ndarray, corners: np.ndarray, screen: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Drop faces behind the eye, off the screen or below a third of a sub-pixel; the others' outlines (8, f, 2), bounds."""
+        """The faces that can be seen (not behind the eye, off screen or tiny), their outlines (8, f, 2) and bounds."""
         index = self.crowd.faces[:, faces]
         depth, outline = corners[:, 2][index], screen[index]
         low, high = outline.min(0), outline.max(0)
@@ -148,14 +160,24 @@ class Camera:
         low[crossing], high[crossing] = -1e6, 1e6
         return faces[keep], outline[:, keep], low[keep], high[keep]
 
-    def _ranks(self, members: np.ndarray, own: np.ndarray, eye: np.ndarray, eyes: np.ndarray, body: np.ndarray,
-               low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def _ranks(
+        self,
+        members: np.ndarray,
+        own: np.ndarray,
+        eye: np.ndarray,
+        eyes: np.ndarray,
+        body: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+    ) -> np.ndarray:
         """(P,) painting rank of every solid of the painted bodies."""
         count = len(members)
         box_low, box_high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
         first = np.flatnonzero(np.diff(body, prepend=-1))  # faces come body by body
         if len(first):
-            box_low[body[first]], box_high[body[first]] = np.minimum.reduceat(low, first), np.maximum.reduceat(high, first)
+            box_low[body[first]], box_high[body[first]] = np.minimum.reduceat(low, first), np.maximum.reduceat(
+                high, first
+            )
         overlap = ((box_low[:, None] <= box_high[None] + 2) & (box_low[None] <= box_high[:, None] + 2)).all(2)
         sides = order.rectangle_sides(self.crowd.low[members], self.crowd.high[members], own)
         distance = np.linalg.norm(own[:, :2] - eye[:2], axis=1)
@@ -168,8 +190,15 @@ class Camera:
             position += len(solids)
         return rank
 
-    def _fill(self, canvas: np.ndarray, faces: np.ndarray, outline: np.ndarray, corners: np.ndarray, slot: np.ndarray,
-              own: np.ndarray) -> np.ndarray:
+    def _fill(
+        self,
+        canvas: np.ndarray,
+        faces: np.ndarray,
+        outline: np.ndarray,
+        corners: np.ndarray,
+        slot: np.ndarray,
+        own: np.ndarray,
+    ) -> np.ndarray:
         """Fill the faces in order; after the last face of each labelled body count what it covers."""
         whole = np.zeros(len(own), np.int64)
         if not len(faces):
@@ -182,9 +211,9 @@ class Camera:
         start = 0
         for end in np.append(np.flatnonzero(np.diff(body)) + 1, len(body)).tolist():
             for k in range(start, end):
-                points = fixed[k, :sizes[k]]
+                points = fixed[k, : sizes[k]]
                 if crossing[k]:
-                    points = self._clipped(corners[self.crowd.faces[:sizes[k], faces[k]]])
+                    points = self._clipped(corners[self.crowd.faces[: sizes[k], faces[k]]])
                     if len(points) < 3:
                         continue
                 cv2.fillConvexPoly(canvas, points, colours[k], cv2.LINE_8, SHIFT)
@@ -205,7 +234,11 @@ class Camera:
         c, s = np.cos(heading), np.sin(heading)
         bright = light.facing(np.stack([c * x - s * y, s * x + c * y, z], 1))
         haze = 1 - np.exp(-((np.maximum(corners[self.crowd.faces[0, faces], 2], 0) / 190.0) ** 2))[:, None]
-        return np.clip(self.crowd.colours[faces] * (bright[:, None] * light.tint) * (1 - haze) + self.backdrop.haze_colour * haze, 0, 255)
+        return np.clip(
+            self.crowd.colours[faces] * (bright[:, None] * light.tint) * (1 - haze) + self.backdrop.haze_colour * haze,
+            0,
+            255,
+        )
 
 
 def project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -249,5 +282,5 @@ def count_covered(canvas: np.ndarray, number: int, outlines: np.ndarray, anywher
     if not anywhere:
         low = np.clip((outlines.min((0, 1)) >> SHIFT) - 1, 0, None)
         high = (outlines.max((0, 1)) >> SHIFT) + 3
-        region = canvas[low[1]:max(high[1], 0), low[0]:max(high[0], 0)]
+        region = canvas[low[1] : max(high[1], 0), low[0] : max(high[0], 0)]
     return int(np.count_nonzero(region[..., 3] == number))

@@ -1,4 +1,5 @@
 """All bodies of a scene in flat arrays, so that one numpy call moves and projects everybody."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -62,16 +63,26 @@ def gather(bodies: list[Body]) -> Crowd:
     half = (extent[:, 1] - extent[:, 0]) / 2
     reach = np.abs(extent[:, :, :2]).max(1)
     return Crowd(
-        corners=np.concatenate([m.corners for m in meshes]), corner_body=np.repeat(index, corner_count),
+        corners=np.concatenate([m.corners for m in meshes]),
+        corner_body=np.repeat(index, corner_count),
         corner_face=np.repeat(np.arange(len(face_size)), face_size),
         faces=np.ascontiguousarray(np.concatenate([m.faces + f for m, f in zip(meshes, first_corner)]).T),
-        face_size=face_size, face_body=np.repeat(index, face_count),
+        face_size=face_size,
+        face_body=np.repeat(index, face_count),
         face_solid=np.concatenate([m.face_solid + f for m, f in zip(meshes, first_solid)]),
-        normals=np.concatenate([m.normals for m in meshes]), offsets=np.concatenate([m.offsets for m in meshes]),
-        colours=np.concatenate([m.colours for m in meshes]), planes=planes,
+        normals=np.concatenate([m.normals for m in meshes]),
+        offsets=np.concatenate([m.offsets for m in meshes]),
+        colours=np.concatenate([m.colours for m in meshes]),
+        planes=planes,
         # A block has six planes; the padding of `compile_mesh` has a zero normal.
         plane_count=np.where(np.abs(planes[:, 6:, :3]).max((1, 2)) > 0, 10, 6),
-        bounds=np.concatenate([m.bounds for m in meshes]), solid_body=np.repeat(index, solid_count),
-        reflectance=np.concatenate([m.reflectance for m in meshes]), first_solid=first_solid,
-        trees=[m.tree for m in meshes], low=extent[:, 0], high=extent[:, 1],
-        radius=np.sqrt((reach**2).sum(1) + half[:, 2] ** 2), middle_z=extent[:, :, 2].mean(1))
+        bounds=np.concatenate([m.bounds for m in meshes]),
+        solid_body=np.repeat(index, solid_count),
+        reflectance=np.concatenate([m.reflectance for m in meshes]),
+        first_solid=first_solid,
+        trees=[m.tree for m in meshes],
+        low=extent[:, 0],
+        high=extent[:, 1],
+        radius=np.sqrt((reach**2).sum(1) + half[:, 2] ** 2),
+        middle_z=extent[:, :, 2].mean(1),
+    )

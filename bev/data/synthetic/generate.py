@@ -1,4 +1,5 @@
 """Builds a synthetic nuScenes folder: scenes in parallel, sensor files first, tables last."""
+
 from __future__ import annotations
 
 import concurrent.futures
@@ -23,8 +24,16 @@ TRAIN_SPLIT, VAL_SPLIT = "synthetic_train", "synthetic_val"
 _ticks = None  # the shared counter of finished key frames in a worker process
 
 
-def generate(out_dir: str | Path, scenes: int, seed: int = 0, *, workers: int = 1, overwrite: bool = False,
-             progress: bool = False, **options: object) -> Path:
+def generate(
+    out_dir: str | Path,
+    scenes: int,
+    seed: int = 0,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+    **options: object,
+) -> Path:
     """Write a complete nuScenes v1.0 folder.
 
     The same arguments give the same bytes, whatever ``workers`` is. Sensor files are written first and the tables
@@ -50,8 +59,15 @@ def generate(out_dir: str | Path, scenes: int, seed: int = 0, *, workers: int = 
         raise ValueError(f"workers must be between 1 and 256, got {workers!r}")
     root = Path(out_dir)
     _prepare(root, world, overwrite)
-    bar = Progress(TextColumn("key frames"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-                   TimeElapsedColumn(), TimeRemainingColumn(), disable=not progress)
+    bar = Progress(
+        TextColumn("key frames"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        disable=not progress,
+    )
     with bar:
         task = bar.add_task("", total=scenes * world.frames_per_scene, rate="")
         start = time.monotonic()
@@ -70,7 +86,9 @@ def _prepare(root: Path, options: WorldOptions, overwrite: bool) -> None:
         raise FileExistsError(f"{root} is a file; give a folder")
     if root.exists() and any(root.iterdir()):
         if not overwrite:
-            raise FileExistsError(f"{root} is not empty; give another folder, or --overwrite to replace a synthetic data set")
+            raise FileExistsError(
+                f"{root} is not empty; give another folder, or --overwrite to replace a synthetic data set"
+            )
         _clear(root)
     for sensor in SENSORS:
         (root / "samples" / sensor.channel).mkdir(parents=True)
@@ -85,7 +103,9 @@ def _clear(root: Path) -> None:
     try:
         version = json.loads((root / MARKER).read_text())["options"]["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileExistsError(f"{root} has no readable {MARKER}: it is no synthetic data set and is left alone") from error
+        raise FileExistsError(
+            f"{root} has no readable {MARKER}: it is no synthetic data set and is left alone"
+        ) from error
     own = (version, f"{version}.partial", "samples", "sweeps", "maps", MARKER)
     foreign = sorted(p.name for p in root.iterdir() if p.name not in own)
     if foreign:
@@ -123,14 +143,16 @@ def _start_worker(ticks: object) -> None:
 
 def _work(options: WorldOptions, key: SceneKey, root: Path) -> SceneRows:
     """Record a scene in a worker process."""
+
     def tick() -> None:
         with _ticks.get_lock():  # type: ignore[attr-defined]
             _ticks.value += 1  # type: ignore[attr-defined]
+
     return _record(options, key, root, tick)
 
 
 def _in_pool(options: WorldOptions, root: Path, workers: int, show: Callable[[int], None]) -> list[SceneRows]:
-    """Record the scenes in fresh processes (spawned: the caller may hold threads or a GPU), in the order of the scenes."""
+    """Record the scenes in fresh processes (spawned: the caller may hold threads or a GPU), in order."""
     context = multiprocessing.get_context("spawn")
     ticks = context.Value("q", 0)
     with _one_blas_thread(), concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (ticks,)) as pool:
@@ -170,8 +192,10 @@ def _write_tables(root: Path, options: WorldOptions, scenes: list[SceneRows]) ->
         write_table(partial / f"{name}.json", [encode_rows(records)])
     for name in SCENE_TABLES:
         write_table(partial / f"{name}.json", _chunks(scenes, name))
-    splits = {TRAIN_SPLIT: [s.key.name for s in scenes if not s.key.held_out],
-              VAL_SPLIT: [s.key.name for s in scenes if s.key.held_out]}
+    splits = {
+        TRAIN_SPLIT: [s.key.name for s in scenes if not s.key.held_out],
+        VAL_SPLIT: [s.key.name for s in scenes if s.key.held_out],
+    }
     (partial / "splits.json").write_text(json.dumps(splits, indent=1) + "\n")
     os.replace(partial, root / options.version)
 

@@ -2,6 +2,7 @@
 
 City frame; row = (y - origin_y) / CELL_M, column = (x - origin_x) / CELL_M (rows grow with y).
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -54,9 +55,11 @@ class Painter:
         """Fill an axis-aligned rectangle [m]."""
         a = np.clip(np.round((np.array([x[0], y[0]]) - self.low) / CELL_M), 0, None).astype(int)
         b = np.clip(np.round((np.array([x[1], y[1]]) - self.low) / CELL_M), 0, None).astype(int)
-        self.image[a[1]:b[1], a[0]:b[0]] = colour
+        self.image[a[1] : b[1], a[0] : b[0]] = colour
 
-    def road_box(self, road_x: float | None, along: tuple[float, float], lateral: tuple[float, float], colour: paint.Colour) -> None:
+    def road_box(
+        self, road_x: float | None, along: tuple[float, float], lateral: tuple[float, float], colour: paint.Colour
+    ) -> None:
         """A rectangle along a road: the main road if ``road_x`` is None, else the cross road at that x."""
         if road_x is None:
             self.box(along, lateral, colour)
@@ -68,8 +71,14 @@ class Painter:
         cv2.polylines(self.image, [self.cells(points_m)], False, colour, cells, cv2.LINE_AA, 4)
 
 
-def paint_ground(random: np.random.Generator, streets: Streets, low_m: np.ndarray, high_m: np.ndarray,
-                 shadows_m: list[np.ndarray], shade: float) -> Ground:
+def paint_ground(
+    random: np.random.Generator,
+    streets: Streets,
+    low_m: np.ndarray,
+    high_m: np.ndarray,
+    shadows_m: list[np.ndarray],
+    shade: float,
+) -> Ground:
     """Paint the streets between two corners [m] of the city.
 
     Args:
@@ -129,10 +138,14 @@ def _wear(painter: Painter, asphalt: np.ndarray) -> None:
         if abs(at[1]) > CURB_M - 2:
             continue
         size = random.uniform([1, 0.6], [7, 2.0])
-        painter.box((at[0], at[0] + size[0]), (at[1], at[1] + size[1]), paint.vary(asphalt, float(random.uniform(0.82, 1.12))))
+        painter.box(
+            (at[0], at[0] + size[0]), (at[1], at[1] + size[1]), paint.vary(asphalt, float(random.uniform(0.82, 1.12)))
+        )
         crack = at + np.cumsum(random.normal(0, 0.5, (12, 2)), 0)
         painter.line(crack, paint.vary(asphalt, 0.62), 1)
-        cv2.circle(painter.image, tuple(int(v) for v in (at - painter.low) / CELL_M + 40), 4, paint.vary(asphalt, 0.55), -1)
+        cv2.circle(
+            painter.image, tuple(int(v) for v in (at - painter.low) / CELL_M + 40), 4, paint.vary(asphalt, 0.55), -1
+        )
 
 
 def _marks(painter: Painter, road: float | None, streets: Streets, middle: paint.Colour) -> None:
@@ -151,8 +164,8 @@ def _marks(painter: Painter, road: float | None, streets: Streets, middle: paint
             for lateral in (-3.56, 3.44):
                 painter.road_box(road, (at, at + 3.0), (lateral, lateral + 0.13), WHITE)
         for at in np.arange(a + 4, b - 6, 6.5):
-            for lateral in ((-CURB_M, -7.0), (7.0, CURB_M)):
-                painter.road_box(road, (at, at + 0.1), lateral, WHITE)
+            for bay in ((-CURB_M, -7.0), (7.0, CURB_M)):
+                painter.road_box(road, (at, at + 0.1), bay, WHITE)
     for stop in stops:
         for sign in (-1, 1):
             _crosswalk(painter, road, stop, sign)
@@ -173,8 +186,11 @@ def _roughen(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     grain = np.clip(random.normal(64, 8, (256, 256, 1)) + random.normal(0, 3, (256, 256, 3)), 0, 255).astype(np.uint8)
     grain = np.tile(grain, (-(-height // 256), -(-width // 256), 1))[:height, :width]
-    stains = cv2.resize(random.normal(64, 9, (height // 24 + 2, width // 24 + 2)).astype(np.float32), (width, height),
-                        interpolation=cv2.INTER_LINEAR)
+    stains = cv2.resize(
+        random.normal(64, 9, (height // 24 + 2, width // 24 + 2)).astype(np.float32),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR,
+    )
     stains = cv2.cvtColor(np.clip(stains, 0, 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
     return cv2.addWeighted(cv2.addWeighted(image, 1, grain, 1, -64), 1, stains, 1, -64)
 
@@ -182,7 +198,7 @@ def _roughen(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def _shade(painter: Painter, image: np.ndarray, shadows_m: list[np.ndarray], shade: float) -> np.ndarray:
     mask = np.zeros(image.shape[:2], np.uint8)
     for polygon in shadows_m:
-        cv2.fillConvexPoly(mask, painter.cells(polygon), 255, cv2.LINE_8, 4)
+        cv2.fillConvexPoly(mask, painter.cells(polygon), (255,), cv2.LINE_8, 4)
     return cv2.copyTo(cv2.convertScaleAbs(image, alpha=shade), mask, image)
 
 
@@ -193,5 +209,5 @@ def _atlas(image: np.ndarray, origin_m: np.ndarray) -> Ground:
     atlas = np.zeros((height, starts[-1] + sizes[-1][0], 3), np.uint8)
     for (w, h), start in zip(sizes, starts):
         image = image if w == width else cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
-        atlas[:h, start:start + w] = image
+        atlas[:h, start : start + w] = image
     return Ground(atlas, origin_m, starts, sizes)

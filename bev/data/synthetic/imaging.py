@@ -1,4 +1,5 @@
 """From light to a jpg: exposure, white balance, noise, compression."""
+
 from __future__ import annotations
 
 import functools
@@ -20,14 +21,16 @@ def _noise_field(width_px: int, height_px: int) -> np.ndarray:
 
 
 class Film:
-    """How the cameras of one scene render light: a gain and a white balance a camera, a gamma and a noise level a scene."""
+    """How one scene's cameras render light: gain and white balance of each, gamma and noise level of all."""
 
     def __init__(self, random: np.random.Generator, cameras: int, width_px: int, height_px: int, quality: int) -> None:
         self.random, self.quality, self.size = random, quality, (height_px, width_px)
         gamma, exposure = random.uniform(0.86, 1.16), random.uniform(0.86, 1.14)
         tint = 1 + random.normal(0, 0.02, 3)
         level = np.arange(256) / 255.0
-        gains = exposure * (1 + random.normal(0, 0.05, (cameras, 1))) * tint * (1 + random.normal(0, 0.012, (cameras, 3)))
+        gains = (
+            exposure * (1 + random.normal(0, 0.05, (cameras, 1))) * tint * (1 + random.normal(0, 0.012, (cameras, 3)))
+        )
         curves = 255 * np.clip(gains[:, None, :] * level[:, None], 0, 1) ** gamma
         self.tables = np.round(curves).astype(np.uint8)[:, :, None, :]
         strength = random.uniform(0.04, 0.15)  # times the field's spread of about 32: 1.3 to 5 grey levels
@@ -38,5 +41,5 @@ class Film:
         y, x = (int(v) for v in self.random.integers(0, PAD, 2))
         height, width = self.size
         exposed = cv2.LUT(image, self.tables[camera])
-        noisy = cv2.add(exposed, self.noise[y:y + height, x:x + width], dtype=cv2.CV_8U)
+        noisy = cv2.add(exposed, self.noise[y : y + height, x : x + width], dtype=cv2.CV_8U)
         return simplejpeg.encode_jpeg(noisy, quality=self.quality, colorspace="RGB", colorsubsampling="420")

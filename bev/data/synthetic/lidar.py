@@ -2,6 +2,7 @@
 
 A whole turn is taken at one instant, the time stamp (a real one takes 50 ms): points need no motion correction.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -37,15 +38,21 @@ def _directions() -> np.ndarray:
     azimuth = np.pi - (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 * np.pi
     elevation = LOWEST_BEAM_RAD + np.arange(BEAMS) * BEAM_STEP
     flat = np.cos(elevation)
-    return np.stack([np.cos(azimuth)[:, None] * flat, np.sin(azimuth)[:, None] * flat,
-                     np.broadcast_to(np.sin(elevation), (COLUMNS, BEAMS))], -1).astype(np.float32)
+    return np.stack(
+        [
+            np.cos(azimuth)[:, None] * flat,
+            np.sin(azimuth)[:, None] * flat,
+            np.broadcast_to(np.sin(elevation), (COLUMNS, BEAMS)),
+        ],
+        -1,
+    ).astype(np.float32)
 
 
 DIRECTIONS = _directions().reshape(-1, 3)
 EGO_FROM_LIDAR = LIDAR_TOP.ego_from_sensor
 EGO_DIRECTIONS = np.einsum("ij,rj->ri", EGO_FROM_LIDAR[:3, :3], DIRECTIONS).astype(np.float32)
 # The car stays level on flat ground: where each ray meets the ground is a constant.
-GROUND_RANGE_M = (np.float32(EGO_FROM_LIDAR[2, 3]) / np.maximum(-EGO_DIRECTIONS[:, 2], np.float32(1e-9)))
+GROUND_RANGE_M = np.float32(EGO_FROM_LIDAR[2, 3]) / np.maximum(-EGO_DIRECTIONS[:, 2], np.float32(1e-9))
 GROUND_RAYS = np.flatnonzero(GROUND_RANGE_M < RANGE_M[1])
 GROUND_XY_M = (EGO_FROM_LIDAR[:2, 3] + EGO_DIRECTIONS[GROUND_RAYS, :2] * GROUND_RANGE_M[GROUND_RAYS, None]).T.copy()
 GROUND_REFLECTANCE = (0.08 + 0.45 * (np.arange(256) / 255) ** 1.5).astype(np.float32)  # of a grey value: marks shine
@@ -88,7 +95,7 @@ class Lidar:
         return GROUND_RANGE_M.copy(), cosine, reflectance, np.full(len(cosine), -1, np.int32)
 
     def _planes(self, relative: np.ndarray, solids: np.ndarray) -> np.ndarray:
-        """(10, 4, S) float32: outward normals of the solids' planes in the ego frame, and the sensor's way to each [m]."""
+        """(10, 4, S) float32: outward normals of the solids' planes in the ego frame, the sensor's way to each [m]."""
         pose = relative[self.crowd.solid_body[solids]]
         c, s = np.cos(pose[:, 2]), np.sin(pose[:, 2])
         x, y, z, offset = self.crowd.planes[solids].transpose(2, 1, 0)
@@ -96,8 +103,14 @@ class Lidar:
         px, py, pz = EGO_FROM_LIDAR[0, 3] - pose[:, 0], EGO_FROM_LIDAR[1, 3] - pose[:, 1], EGO_FROM_LIDAR[2, 3]
         return np.stack([nx, ny, z, offset - (nx * px + ny * py + z * pz)], 1).astype(np.float32)
 
-    def _returns(self, distance: np.ndarray, cosine: np.ndarray, reflectance: np.ndarray, body: np.ndarray,
-                 random: np.random.Generator) -> Scan:
+    def _returns(
+        self,
+        distance: np.ndarray,
+        cosine: np.ndarray,
+        reflectance: np.ndarray,
+        body: np.ndarray,
+        random: np.random.Generator,
+    ) -> Scan:
         """Drop weak echoes and a few at random; add range noise and intensities."""
         power = reflectance * np.sqrt(np.maximum(cosine, 1e-3))
         luck = random.random(len(distance), dtype=np.float32)
@@ -105,7 +118,9 @@ class Lidar:
         seen = np.flatnonzero((distance < RANGE_M[1]) & ~weak & (luck > 0.015))
         noisy = distance[seen] + NOISE_M * random.standard_normal(len(seen), dtype=np.float32)
         intensity = 255 * power[seen] * np.exp(-distance[seen] / 60) * random.uniform(0.8, 1.2, len(seen))
-        points = np.column_stack([DIRECTIONS[seen] * noisy[:, None], np.clip(np.round(intensity), 0, 255), seen % BEAMS])
+        points = np.column_stack(
+            [DIRECTIONS[seen] * noisy[:, None], np.clip(np.round(intensity), 0, 255), seen % BEAMS]
+        )
         return Scan(points.astype(np.float32), body[seen], seen)
 
 
@@ -154,16 +169,24 @@ def boxes_to_rays(relative: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray,
     """
     c, s = np.cos(relative[:, 2]), np.sin(relative[:, 2])
     x, y = bounds[:, [0, 0, 1, 1], 0], bounds[:, [0, 1, 1, 0], 1]
-    flat = np.stack([relative[:, :1] + c[:, None] * x - s[:, None] * y, relative[:, 1:2] + s[:, None] * x + c[:, None] * y], -1)
-    corners = np.concatenate([np.concatenate([flat, np.broadcast_to(bounds[:, k, None, 2:], (len(flat), 4, 1))], -1)
-                              for k in (0, 1)], 1)
+    flat = np.stack(
+        [relative[:, :1] + c[:, None] * x - s[:, None] * y, relative[:, 1:2] + s[:, None] * x + c[:, None] * y], -1
+    )
+    corners = np.concatenate(
+        [np.concatenate([flat, np.broadcast_to(bounds[:, k, None, 2:], (len(flat), 4, 1))], -1) for k in (0, 1)], 1
+    )
     seen = np.einsum("nkj,ji->nki", corners - EGO_FROM_LIDAR[:3, 3], EGO_FROM_LIDAR[:3, :3])
     reach = np.linalg.norm(seen[..., :2], axis=2)
     origin = EGO_FROM_LIDAR[:2, 3]
     ox = c * (origin[0] - relative[:, 0]) + s * (origin[1] - relative[:, 1])
     oy = c * (origin[1] - relative[:, 1]) - s * (origin[0] - relative[:, 0])
-    beside = np.stack([np.maximum(np.maximum(bounds[:, 0, 0] - ox, ox - bounds[:, 1, 0]), 0),
-                       np.maximum(np.maximum(bounds[:, 0, 1] - oy, oy - bounds[:, 1, 1]), 0)], -1)
+    beside = np.stack(
+        [
+            np.maximum(np.maximum(bounds[:, 0, 0] - ox, ox - bounds[:, 1, 0]), 0),
+            np.maximum(np.maximum(bounds[:, 0, 1] - oy, oy - bounds[:, 1, 1]), 0),
+        ],
+        -1,
+    )
     closest = np.maximum(np.linalg.norm(beside, axis=1) - 0.1, 0.05)
     low, high = seen[..., 2].min(1), seen[..., 2].max(1)
     margin = 0.35 * BEAM_STEP  # the tilted sensor's distances differ a little from the level ones used here
@@ -208,6 +231,10 @@ def count_inside(scan: Scan, relative: np.ndarray, sizes: np.ndarray) -> np.ndar
     point = np.einsum("ij,pj->pi", EGO_FROM_LIDAR[:3, :3], point) + EGO_FROM_LIDAR[:3, 3]
     c, s = np.cos(relative[owner, 2]), np.sin(relative[owner, 2])
     x, y = point[:, 0] - relative[owner, 0], point[:, 1] - relative[owner, 1]
-    inside = ((np.abs(c * x + s * y) <= half[owner, 0]) & (np.abs(c * y - s * x) <= half[owner, 1])
-              & (point[:, 2] >= 0) & (point[:, 2] <= sizes[owner, 2]))
+    inside = (
+        (np.abs(c * x + s * y) <= half[owner, 0])
+        & (np.abs(c * y - s * x) <= half[owner, 1])
+        & (point[:, 2] >= 0)
+        & (point[:, 2] <= sizes[owner, 2])
+    )
     return np.bincount(owner[inside], minlength=len(sizes))

@@ -1,4 +1,5 @@
 """What a synthetic nuScenes is made of: the options and their checks."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -39,9 +40,15 @@ class WorldOptions:
     jpeg_quality: int = 90
 
     def __post_init__(self) -> None:
-        for name, low, high in (("scenes", 1, MAX_SCENES), ("seed", 0, 2**63 - 1), ("width", 32, 3840),
-                                ("height", 18, 2160), ("frames_per_scene", 1, 400), ("sweeps", 0, 9),
-                                ("jpeg_quality", 1, 100)):
+        for name, low, high in (
+            ("scenes", 1, MAX_SCENES),
+            ("seed", 0, 2**63 - 1),
+            ("width", 32, 3840),
+            ("height", 18, 2160),
+            ("frames_per_scene", 1, 400),
+            ("sweeps", 0, 9),
+            ("jpeg_quality", 1, 100),
+        ):
             _check_range(name, getattr(self, name), low, high)
         if self.val_scenes is not None:
             _check_range("val_scenes", self.val_scenes, 0, self.scenes)

@@ -3,6 +3,7 @@
 Two bodies that stand apart on the ground are separated by a side of one of their rectangles; the one on the camera's
 side of that line can hide the other and never the reverse. The order respects every such pair that overlaps on screen.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -3,6 +3,7 @@
 City frame: the main road runs along x, cross roads along y at ``Streets.crossings``; traffic keeps to the right.
 Positions [m], headings [rad] counter-clockwise from +x, times [s].
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -84,8 +85,14 @@ class Path:
         return out
 
 
-def lane_path(road: Road, along: float, lateral: float, crossing_along: float | None = None, left: bool = False,
-              radius: float = 6.0) -> Path:
+def lane_path(
+    road: Road,
+    along: float,
+    lateral: float,
+    crossing_along: float | None = None,
+    left: bool = False,
+    radius: float = 6.0,
+) -> Path:
     """A path on a lane, from ``along``; with ``crossing_along`` it turns there into the same lane of the cross road."""
     start = tuple(road.place(along, lateral))
     if crossing_along is None:

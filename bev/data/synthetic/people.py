@@ -1,4 +1,5 @@
 """Pedestrians, bicycles and motorcycles as painted solids (builders as in vehicles.py)."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -15,12 +16,14 @@ def _head(random: Random, x: float, z: tuple[float, float], hat: Colour | None =
     size, skin = (z[1] - z[0]) * 0.42, paint.pick(random, paint.SKIN)
     crown = z[0] + 0.62 * (z[1] - z[0])
     top = hat or paint.pick(random, paint.HAIR)
-    return [column((x, 0.0), (z[0], crown), (size * 0.8, size), skin),
-            column((x, 0.0), (crown, z[1]), (size * 1.08, size * 0.7), top)]
+    return [
+        column((x, 0.0), (z[0], crown), (size * 0.8, size), skin),
+        column((x, 0.0), (crown, z[1]), (size * 1.08, size * 0.7), top),
+    ]
 
 
 def _legs(x: tuple[float, float], width: float, z: tuple[float, float], colour: Colour, stride: float) -> list[Solid]:
-    """Two legs; ``stride`` moves the feet apart along x [m]."""
+    """Two legs; ``stride`` moves each foot along x [m]."""
     legs = []
     for side, step in ((1, stride), (-1, -stride)):
         y = (0.015, width) if side > 0 else (-width, -0.015)
@@ -30,8 +33,15 @@ def _legs(x: tuple[float, float], width: float, z: tuple[float, float], colour: 
     return legs
 
 
-def _torso(random: Random, x: tuple[float, float], width: float, z: tuple[float, float], colour: Colour,
-           vest: bool = False, swing: float = 0.0) -> list[Solid]:
+def _torso(
+    random: Random,
+    x: tuple[float, float],
+    width: float,
+    z: tuple[float, float],
+    colour: Colour,
+    vest: bool = False,
+    swing: float = 0.0,
+) -> list[Solid]:
     """Trunk and two arms that swing along x [m]; a vest has bright bands."""
     core = width * 0.70
     trunk = block(x, (-core * 0.85, core * 0.85), z, colour, top_y=(-core, core), reflectance=0.3)
@@ -47,35 +57,70 @@ def _torso(random: Random, x: tuple[float, float], width: float, z: tuple[float,
     return [trunk] + arms
 
 
-def _walker(random: Random, w: float, l: float, h: float, cloth: Colour, trousers: Colour, stride: float,
-            hat: Colour | None, vest: bool) -> list[Solid]:
+def _walker(
+    random: Random,
+    w: float,
+    l: float,
+    h: float,
+    cloth: Colour,
+    trousers: Colour,
+    stride: float,
+    hat: Colour | None,
+    vest: bool,
+) -> list[Solid]:
     half, reach = w / 2 - INSET, l / 2 - INSET
-    depth = min(0.13, reach * 0.5)
+    depth = float(np.clip(0.6 * reach, 0.08, 0.18))
     hip, neck = 0.47 * h, 0.84 * h
-    step = min(stride, reach - depth)
+    step = stride * (reach - depth)
     solids = _legs((-depth * 0.9, depth * 0.9), half * 0.55, (0.0, hip), trousers, step)
     solids += _torso(random, (-depth, depth), half, (hip, neck), cloth, vest, min(step, reach - 0.07))
     if random.random() < 0.3 and not vest and reach - depth > 0.1:
-        solids.append(block((-min(reach, depth + 0.2), -depth), (-half * 0.5, half * 0.5), (0.56 * h, 0.82 * h),
-                            paint.pick(random, paint.CLOTH)))
+        solids.append(
+            block(
+                (-min(reach, depth + 0.2), -depth),
+                (-half * 0.5, half * 0.5),
+                (0.56 * h, 0.82 * h),
+                paint.pick(random, paint.CLOTH),
+            )
+        )
     return solids + _head(random, 0.0, (neck, h - INSET), hat)
 
 
-def pedestrian(random: Random, w: float, l: float, h: float, stride: float = 0.0) -> list[Solid]:
-    """An adult or child; ``stride`` [m] > 0 for one who walks."""
-    return _walker(random, w, l, h, paint.pick(random, paint.CLOTH), paint.pick(random, paint.CLOTH), stride, None, False)
+def pedestrian(random: Random, w: float, l: float, h: float, stride: float = 0.3) -> list[Solid]:
+    """An adult or child; ``stride`` is the share of the box's length that the feet use, near 1 for one who walks."""
+    return _walker(
+        random, w, l, h, paint.pick(random, paint.CLOTH), paint.pick(random, paint.CLOTH), stride, None, False
+    )
 
 
-def worker(random: Random, w: float, l: float, h: float, stride: float = 0.0) -> list[Solid]:
+def worker(random: Random, w: float, l: float, h: float, stride: float = 0.3) -> list[Solid]:
     """A construction worker with vest and helmet."""
-    return _walker(random, w, l, h, paint.pick(random, paint.SAFETY), paint.pick(random, ((40, 44, 60), (70, 66, 60))),
-                   stride, paint.pick(random, ((240, 200, 40), (235, 235, 235), (60, 110, 190))), True)
+    return _walker(
+        random,
+        w,
+        l,
+        h,
+        paint.pick(random, paint.SAFETY),
+        paint.pick(random, ((40, 44, 60), (70, 66, 60))),
+        stride,
+        paint.pick(random, ((240, 200, 40), (235, 235, 235), (60, 110, 190))),
+        True,
+    )
 
 
-def police(random: Random, w: float, l: float, h: float, stride: float = 0.0) -> list[Solid]:
+def police(random: Random, w: float, l: float, h: float, stride: float = 0.3) -> list[Solid]:
     """A police officer in navy blue with a cap."""
-    return _walker(random, w, l, h, paint.pick(random, ((30, 40, 78), (38, 48, 96))), (24, 28, 44), stride, (24, 28, 52),
-                   random.random() < 0.4)
+    return _walker(
+        random,
+        w,
+        l,
+        h,
+        paint.pick(random, ((30, 40, 78), (38, 48, 96))),
+        (24, 28, 44),
+        stride,
+        (24, 28, 52),
+        random.random() < 0.4,
+    )
 
 
 def sitter(random: Random, w: float, l: float, h: float) -> list[Solid]:
@@ -89,8 +134,9 @@ def sitter(random: Random, w: float, l: float, h: float) -> list[Solid]:
     return [stool, thighs, shins] + trunk + _head(random, -x * 0.6, (neck, h - INSET))
 
 
-def _rider(random: Random, x: tuple[float, float], half: float, seat: float, top: float, front: float,
-           helmet: bool) -> list[Solid]:
+def _rider(
+    random: Random, x: tuple[float, float], half: float, seat: float, top: float, front: float, helmet: bool
+) -> list[Solid]:
     """A trunk that leans forward, not beyond ``front`` [m], and a head."""
     cloth, neck = paint.pick(random, paint.CLOTH), seat + 0.70 * (top - seat)
     lean = min(x[0] + 0.30, front - 0.25)
@@ -109,7 +155,6 @@ def motorcycle(random: Random, w: float, l: float, h: float, rider: bool = False
     x, half, colour = l / 2 - INSET, w / 2 - INSET, paint.pick(random, paint.CAR)
     scooter = random.random() < 0.35
     radius = 0.25 if scooter else 0.32
-    frame = 0.78 if rider else h - INSET
     seat = min(0.80, 0.70 * h) if not rider else 0.80
     wheels = [wheel(cx, (-0.07, 0.07), radius, paint.RUBBER, (110, 112, 116)) for cx in (-x + radius, x - radius)]
     a, b = -x + 2 * radius + 0.02, x - 2 * radius - 0.02

@@ -1,8 +1,9 @@
 """Who is in a scene: bodies with their tracks, placed so that nothing ever touches anything else."""
+
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -12,16 +13,31 @@ from bev.data.synthetic.taxonomy import SIZES
 
 Builder = Callable[..., list[Solid]]
 BUILDERS: dict[str, Builder] = {
-    "vehicle.car": vehicles.car, "vehicle.truck": vehicles.truck, "vehicle.bus.rigid": vehicles.bus,
-    "vehicle.bus.bendy": vehicles.bendy_bus, "vehicle.trailer": vehicles.trailer,
-    "vehicle.construction": vehicles.construction, "vehicle.motorcycle": people.motorcycle,
-    "vehicle.bicycle": people.bicycle, "human.pedestrian.adult": people.pedestrian,
-    "human.pedestrian.child": people.pedestrian, "human.pedestrian.construction_worker": people.worker,
-    "human.pedestrian.police_officer": people.police, "movable_object.trafficcone": street.cone,
-    "movable_object.barrier": street.barrier, "movable_object.pushable_pullable": street.cart,
+    "vehicle.car": vehicles.car,
+    "vehicle.truck": vehicles.truck,
+    "vehicle.bus.rigid": vehicles.bus,
+    "vehicle.bus.bendy": vehicles.bendy_bus,
+    "vehicle.trailer": vehicles.trailer,
+    "vehicle.construction": vehicles.construction,
+    "vehicle.motorcycle": people.motorcycle,
+    "vehicle.bicycle": people.bicycle,
+    "human.pedestrian.adult": people.pedestrian,
+    "human.pedestrian.child": people.pedestrian,
+    "human.pedestrian.construction_worker": people.worker,
+    "human.pedestrian.police_officer": people.police,
+    "movable_object.trafficcone": street.cone,
+    "movable_object.barrier": street.barrier,
+    "movable_object.pushable_pullable": street.cart,
 }
 CLEARANCE_M = 0.12
 MOVING_MPS = 0.25  # slower counts as standing
+
+
+class Manner(NamedTuple):
+    """nuScenes attributes of a body: while it stands and while it moves; "" for things without attributes."""
+
+    still: str = ""
+    moving: str = ""
 
 
 @dataclasses.dataclass
@@ -32,16 +48,14 @@ class Body:
         category: nuScenes category, or "" for the unlabelled street.
         size: (w, l, h) [m]. mesh: its shape in its own frame.
         track: (T, 3) x, y [m], heading [rad] in the city frame on the scene's time grid.
-        still: attribute while it stands: a driver waits ("vehicle.stopped") or nobody does ("vehicle.parked"), ...
-        moving: attribute while it moves; "" for things without attributes.
+        manner: its attributes: of a standing car, say, whether a driver waits in it.
     """
 
     category: str
     size: np.ndarray
     mesh: Mesh
     track: np.ndarray
-    still: str = ""
-    moving: str = ""
+    manner: Manner = Manner()
 
     @property
     def static(self) -> bool:
@@ -76,7 +90,11 @@ class Population:
         if not self._middles:
             return True
         reach = float(np.hypot(size[0], size[1])) / 2
-        gap = np.linalg.norm(np.stack(self._middles) - track[None, ::2, :2], axis=2).min(1) - np.array(self._reach) - reach
+        gap = (
+            np.linalg.norm(np.stack(self._middles) - track[None, ::2, :2], axis=2).min(1)
+            - np.array(self._reach)
+            - reach
+        )
         near = np.flatnonzero(gap < 2 * CLEARANCE_M)
         if not len(near):
             return True
@@ -102,14 +120,21 @@ class Population:
         """Whether `add` would accept a box of this size on this track."""
         return self._free(size, track)
 
-    def add(self, category: str, size: np.ndarray, track: np.ndarray, builder: Builder | None = None,
-            still: str = "", moving: str = "", **look: object) -> bool:
+    def add(
+        self,
+        category: str,
+        size: np.ndarray,
+        track: np.ndarray,
+        manner: Manner = Manner(),
+        builder: Builder | None = None,
+        **look: object,
+    ) -> bool:
         """Add a body if its way is free; its shape is drawn only then. Returns whether it was added."""
         if not self._free(size, track):
             return False
         w, l, h = (float(v) for v in size)
         mesh = compile_mesh((builder or BUILDERS[category])(self.random, w, l, h, **look))
-        self.bodies.append(Body(category, size, mesh, track, still, moving))
+        self.bodies.append(Body(category, size, mesh, track, manner))
         self.reserve(size, track)
         return True
 

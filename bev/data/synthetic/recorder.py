@@ -1,4 +1,5 @@
 """Drives the sensors through one scene: writes its files and returns its table rows."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -67,8 +68,9 @@ class Recorder:
             tick()
         self._chain_sensor_data()
         for own, before, after, stamp in zip(samples, ["", *samples], [*samples[1:], ""], stamps.tolist()):
-            self.tables["sample"].append({"token": own, "timestamp": stamp, "prev": before, "next": after,
-                                          "scene_token": self.token})
+            self.tables["sample"].append(
+                {"token": own, "timestamp": stamp, "prev": before, "next": after, "scene_token": self.token}
+            )
         bodies = [self.scene.bodies[i] for i in self.labelled]
         self.tables["instance"], self.tables["sample_annotation"] = annotate(self.token, bodies, frames)
         self._scene_records(samples)
@@ -93,9 +95,15 @@ class Recorder:
         relative = to_ego(poses[ids], ego)
         moved = self.scene.poses_at(time_s + 0.1)[ids, :2] - self.scene.poses_at(time_s - 0.1)[ids, :2]
         area = visible[ids] * (NATIVE_WIDTH_PX / (SUPER * self.options.width)) ** 2
-        return KeyFrame(sample, self._to_global(poses[ids]), np.linalg.norm(moved, axis=1) / 0.2,
-                        np.linalg.norm(relative[:, :2], axis=1), count_inside(scan, relative, self.sizes),
-                        visible[ids] / np.maximum(whole[ids], 1), area)
+        return KeyFrame(
+            sample,
+            self._to_global(poses[ids]),
+            np.linalg.norm(moved, axis=1) / 0.2,
+            np.linalg.norm(relative[:, :2], axis=1),
+            count_inside(scan, relative, self.sizes),
+            visible[ids] / np.maximum(whole[ids], 1),
+            area,
+        )
 
     def _sweeps(self, before: int, after: int, sample: str) -> None:
         """Sweeps between two key frames; as in nuScenes they belong to the key frame that follows."""
@@ -123,14 +131,25 @@ class Recorder:
         (self.root / filename).write_bytes(content)
         own = token(self.token, sensor.channel, stamp)
         x, y, heading = self._to_global(self.scene.ego_at(self._seconds(stamp))[None])[0].tolist()
-        self.tables["ego_pose"].append({"token": own, "timestamp": stamp, "rotation": yaw_quaternion(heading),
-                                        "translation": [x, y, 0.0]})
-        self.tables["sample_data"].append({
-            "token": own, "sample_token": sample, "ego_pose_token": own,
-            "calibrated_sensor_token": token(self.token, "calibration", sensor.channel), "timestamp": stamp,
-            "fileformat": "jpg" if camera else "pcd", "is_key_frame": key_frame,
-            "height": self.options.height if camera else 0, "width": self.options.width if camera else 0,
-            "filename": filename, "prev": "", "next": ""})
+        self.tables["ego_pose"].append(
+            {"token": own, "timestamp": stamp, "rotation": yaw_quaternion(heading), "translation": [x, y, 0.0]}
+        )
+        self.tables["sample_data"].append(
+            {
+                "token": own,
+                "sample_token": sample,
+                "ego_pose_token": own,
+                "calibrated_sensor_token": token(self.token, "calibration", sensor.channel),
+                "timestamp": stamp,
+                "fileformat": "jpg" if camera else "pcd",
+                "is_key_frame": key_frame,
+                "height": self.options.height if camera else 0,
+                "width": self.options.width if camera else 0,
+                "filename": filename,
+                "prev": "",
+                "next": "",
+            }
+        )
 
     def _chain_sensor_data(self) -> None:
         """Link every sensor's data in order of time, key frames and sweeps alike."""
@@ -145,34 +164,57 @@ class Recorder:
         log, scene = token(self.token, "log"), self.scene
         mask = f"maps/{token(self.token, 'map')}.png"
         write_map_mask(self.root / mask, scene)
-        self.tables["log"].append({"token": log, "logfile": self.logfile, "vehicle": "synthetic",
-                                   "date_captured": "2020-09-13", "location": f"synthetic-{self.key.name}"})
-        self.tables["map"].append({"token": token(self.token, "map"), "log_tokens": [log],
-                                   "category": "semantic_prior", "filename": mask})
-        self.tables["scene"].append({
-            "token": self.token, "log_token": log, "nbr_samples": len(samples), "first_sample_token": samples[0],
-            "last_sample_token": samples[-1], "name": self.key.name,
-            "description": f"Synthetic town, {scene.light.name}, {scene.route_name}, {len(self.labelled)} objects"})
+        self.tables["log"].append(
+            {
+                "token": log,
+                "logfile": self.logfile,
+                "vehicle": "synthetic",
+                "date_captured": "2020-09-13",
+                "location": f"synthetic-{self.key.name}",
+            }
+        )
+        self.tables["map"].append(
+            {"token": token(self.token, "map"), "log_tokens": [log], "category": "semantic_prior", "filename": mask}
+        )
+        self.tables["scene"].append(
+            {
+                "token": self.token,
+                "log_token": log,
+                "nbr_samples": len(samples),
+                "first_sample_token": samples[0],
+                "last_sample_token": samples[-1],
+                "name": self.key.name,
+                "description": f"Synthetic town, {scene.light.name}, {scene.route_name}, {len(self.labelled)} objects",
+            }
+        )
         for sensor in SENSORS:
             camera = sensor.channel != LIDAR
             matrix = sensor.intrinsics(self.options.width, self.options.height).tolist() if camera else []
-            self.tables["calibrated_sensor"].append({
-                "token": token(self.token, "calibration", sensor.channel), "sensor_token": token("sensor", sensor.channel),
-                "translation": list(sensor.translation_m), "rotation": list(sensor.rotation), "camera_intrinsic": matrix})
+            self.tables["calibrated_sensor"].append(
+                {
+                    "token": token(self.token, "calibration", sensor.channel),
+                    "sensor_token": token("sensor", sensor.channel),
+                    "translation": list(sensor.translation_m),
+                    "rotation": list(sensor.rotation),
+                    "camera_intrinsic": matrix,
+                }
+            )
 
 
 def write_map_mask(path: Path, scene: Scene) -> None:
-    """Map mask of the devkit: 255 on roads and pavements, else 0; 0.1 m a pixel, global y upwards, (0, 0) lower left."""
+    """The devkit's map mask: 255 on roads and pavements; 0.1 m a pixel, global y upwards, (0, 0) lower left."""
     turn = scene.global_from_city
     side = int(round(2 * float(scene.map_half_m) / MASK_CELL_M))
     image = np.zeros((side, side), np.uint8)
     reach, half = 2000.0, PAVEMENT_END_M
     strips = [np.array([[-reach, -half], [reach, -half], [reach, half], [-reach, half]])]
-    strips += [np.array([[c - half, -reach], [c + half, -reach], [c + half, reach], [c - half, reach]])
-               for c in scene.streets.crossings]
+    strips += [
+        np.array([[c - half, -reach], [c + half, -reach], [c + half, reach], [c - half, reach]])
+        for c in scene.streets.crossings
+    ]
     for strip in strips:
         xy = strip @ turn[:2, :2].T + turn[:2, 3]
         pixels = np.column_stack([xy[:, 0], side * MASK_CELL_M - xy[:, 1]]) / MASK_CELL_M
-        cv2.fillConvexPoly(image, np.round(pixels).astype(np.int32), 255)
+        cv2.fillConvexPoly(image, np.round(pixels).astype(np.int32), (255,))
     if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
         raise OSError(f"cannot write the map mask {path}")

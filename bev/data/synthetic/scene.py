@@ -1,4 +1,5 @@
 """One scene: where the ego vehicle drives, who is around, the light, and everybody's pose at any time."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -6,7 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from bev.data.synthetic.casting import Director
+from bev.data.synthetic.casting import fill
 from bev.data.synthetic.ground import Ground, paint_ground
 from bev.data.synthetic.options import SceneKey, WorldOptions
 from bev.data.synthetic.paths import (
@@ -22,6 +23,7 @@ from bev.data.synthetic.paths import (
 from bev.data.synthetic.population import Body, Population
 from bev.data.synthetic.rig import planar_pose
 from bev.data.synthetic.sky import Light, draw_light, paint_panorama
+from bev.data.synthetic.stage import Stage
 
 KEY_PERIOD_S = 0.5
 LEAD_S = 1.0  # the scene's clock starts before its first key frame
@@ -85,14 +87,28 @@ def build_scene(options: WorldOptions, key: SceneKey) -> Scene:
     middle = ego.copy()
     middle[:, :2] += EGO_MIDDLE_M * np.stack([np.cos(ego[:, 2]), np.sin(ego[:, 2])], 1)
     population.reserve(EGO_SIZE_M, middle)
-    Director(population, streets, ego).fill()
+    fill(Stage(population, streets, ego))
     light = draw_light(look)
     low, high = ego[:, :2].min(0) - 75.0, ego[:, :2].max(0) + 75.0
     shadows = [shadow_outline(b.size, b.track[0], light) for b in population.bodies if b.static]
     ground = paint_ground(look, streets, low, high, shadows, light.shade)
     global_from_city, map_half = _global_frame(random, ego)
-    return Scene(options, key, times, ego, population.bodies, np.stack([b.track for b in population.bodies]), streets, light,
-                 ground, paint_panorama(look, light), global_from_city, map_half, name, seeds[2])
+    return Scene(
+        options,
+        key,
+        times,
+        ego,
+        population.bodies,
+        np.stack([b.track for b in population.bodies]),
+        streets,
+        light,
+        ground,
+        paint_panorama(look, light),
+        global_from_city,
+        map_half,
+        name,
+        seeds[2],
+    )
 
 
 def _route(random: np.random.Generator) -> tuple[Streets, Path, str]:
@@ -101,7 +117,11 @@ def _route(random: np.random.Generator) -> tuple[Streets, Path, str]:
     first, block = float(random.uniform(28, 85)), float(random.uniform(85, 125))
     streets = Streets(tuple(first + block * k for k in range(-2, 5)))
     if name == "straight on":
-        return streets, lane_path(MAIN_EAST, 0.0, float(random.choice([INNER_LANE_M, OUTER_LANE_M], p=[0.6, 0.4]))), name
+        return (
+            streets,
+            lane_path(MAIN_EAST, 0.0, float(random.choice([INNER_LANE_M, OUTER_LANE_M], p=[0.6, 0.4]))),
+            name,
+        )
     left = name == "left turn"
     lane = INNER_LANE_M if left else OUTER_LANE_M
     return streets, lane_path(MAIN_EAST, 0.0, lane, first, left, 9.0 if left else 7.0), name

@@ -6,6 +6,7 @@ have an exact back-to-front order from every eye. `compile_mesh` finds those cut
 
 Frame of a body: x forward, y left, z up, origin on the ground below the centre of its box. Units: metres.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -54,18 +55,32 @@ class Solid:
         return self
 
 
-def block(x: tuple[float, float], y: tuple[float, float], z: tuple[float, float], colour: Colour,
-          top_x: tuple[float, float] | None = None, top_y: tuple[float, float] | None = None,
-          reflectance: float = 0.3) -> Solid:
+def block(
+    x: tuple[float, float],
+    y: tuple[float, float],
+    z: tuple[float, float],
+    colour: Colour,
+    top_x: tuple[float, float] | None = None,
+    top_y: tuple[float, float] | None = None,
+    reflectance: float = 0.3,
+) -> Solid:
     """A box, or with ``top_x`` / ``top_y`` a box with another rectangle on top (wind screens, roofs). Ranges [m]."""
+
     def ring(xs: tuple[float, float], ys: tuple[float, float], height: float) -> list[list[float]]:
         return [[xs[1], ys[1], height], [xs[0], ys[1], height], [xs[0], ys[0], height], [xs[1], ys[0], height]]
+
     rings = np.array([ring(x, y, z[0]), ring(top_x or x, top_y or y, z[1])])
     return Solid(rings, colour, reflectance)
 
 
-def column(centre: tuple[float, float], z: tuple[float, float], radius: tuple[float, float], colour: Colour,
-           stretch: float = 1.0, reflectance: float = 0.3) -> Solid:
+def column(
+    centre: tuple[float, float],
+    z: tuple[float, float],
+    radius: tuple[float, float],
+    colour: Colour,
+    stretch: float = 1.0,
+    reflectance: float = 0.3,
+) -> Solid:
     """An upright eight-sided column or cone: radii [m] at the bottom and at the top; ``stretch`` widens it along y."""
     angle = np.pi / 8 + np.arange(8) * np.pi / 4
     unit = np.stack([np.cos(angle), np.sin(angle) * stretch], 1)
@@ -73,8 +88,9 @@ def column(centre: tuple[float, float], z: tuple[float, float], radius: tuple[fl
     return Solid(np.array(rings), colour, reflectance)
 
 
-def wheel(x: float, y: tuple[float, float], radius: float, colour: Colour = (28, 28, 30),
-          hub: Colour = (150, 150, 155)) -> Solid:
+def wheel(
+    x: float, y: tuple[float, float], radius: float, colour: Colour = (28, 28, 30), hub: Colour = (150, 150, 155)
+) -> Solid:
     """An eight-sided wheel with its axle along y at (x, radius): its lowest flat stands on the ground."""
     angle = np.pi / 8 - np.arange(8) * np.pi / 4
     reach = radius / np.cos(np.pi / 8)
@@ -134,8 +150,9 @@ class Mesh:
 def _solid_faces(solid: Solid) -> list[tuple[np.ndarray, Colour, int]]:
     """All polygons of a solid with their colours and the face that each lies on, faces before their paint."""
     low, high = solid.rings
-    sides = [np.array([low[k], low[n], high[n], high[k]])
-             for k, n in zip(range(len(low)), list(range(1, len(low))) + [0])]
+    sides = [
+        np.array([low[k], low[n], high[n], high[k]]) for k, n in zip(range(len(low)), list(range(1, len(low))) + [0])
+    ]
     loops = dict(enumerate(sides)) | {8: low[::-1], TOP: high}
     base = [(loop, solid.colour, face) for face, loop in loops.items()]
     return base + [(np.asarray(loop), colour, face) for face, loop, colour in solid.paint]
@@ -169,8 +186,10 @@ def build_tree(bounds: np.ndarray, members: np.ndarray | None = None) -> Tree:
             below = bounds[members, 1, axis] <= at + 1e-9
             if np.all(bounds[members[~below], 0, axis] >= at - 1e-6):
                 return Cut(axis, float(at), build_tree(bounds, members[below]), build_tree(bounds, members[~below]))
-    raise ValueError(f"no axis-aligned cut separates the solids {members.tolist()} of a body; "
-                     f"their bounds are {bounds[members].round(3).tolist()}")
+    raise ValueError(
+        f"no axis-aligned cut separates the solids {members.tolist()} of a body; "
+        f"their bounds are {bounds[members].round(3).tolist()}"
+    )
 
 
 def back_to_front(tree: Tree, eye: tuple[float, float, float]) -> list[int]:
@@ -201,11 +220,20 @@ def compile_mesh(solids: list[Solid]) -> Mesh:
     first = 0
     for index, solid in enumerate(solids):
         sides = len(solid.rings[0]) + 2
-        own = normals[first:first + sides]
+        own = normals[first : first + sides]
         planes[index, :sides] = np.column_stack([own, (own @ solid.rings.reshape(-1, 3).T).max(1)])
         first += sides + len(solid.paint)
     bounds = np.array([[s.rings.min((0, 1)), s.rings.max((0, 1))] for s in solids])
-    return Mesh(corners.astype(np.float32), faces.astype(np.int32), size.astype(np.int32), normals.astype(np.float32),
-                offsets.astype(np.float32), np.array([colour for _, colour, _ in loops], np.float32),
-                owner.astype(np.int32), planes.astype(np.float32), bounds.astype(np.float32),
-                np.array([s.reflectance for s in solids], np.float32), build_tree(bounds))
+    return Mesh(
+        corners.astype(np.float32),
+        faces.astype(np.int32),
+        size.astype(np.int32),
+        normals.astype(np.float32),
+        offsets.astype(np.float32),
+        np.array([colour for _, colour, _ in loops], np.float32),
+        owner.astype(np.int32),
+        planes.astype(np.float32),
+        bounds.astype(np.float32),
+        np.array([s.reflectance for s in solids], np.float32),
+        build_tree(bounds),
+    )

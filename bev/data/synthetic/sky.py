@@ -1,4 +1,5 @@
 """Light and the far surroundings: the sun, the weather, and a panorama of sky, clouds and skyline."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -43,25 +44,51 @@ class Light:
 
     def facing(self, normals: np.ndarray) -> np.ndarray:
         """Brightness (n,) of faces with outward unit normals (n, 3) in the city frame."""
-        lambert = np.maximum(normals[:, 0] * self.sun[0] + normals[:, 1] * self.sun[1] + normals[:, 2] * self.sun[2], 0.0)
+        lambert = np.maximum(
+            normals[:, 0] * self.sun[0] + normals[:, 1] * self.sun[1] + normals[:, 2] * self.sun[2], 0.0
+        )
         return self.ambient * (0.86 + 0.14 * normals[:, 2]) + self.direct * lambert
 
 
 def draw_light(random: np.random.Generator) -> Light:
     """Sunny, hazy, overcast or evening light with the sun anywhere."""
     kind = str(random.choice(["sunny", "hazy", "overcast", "evening"], p=[0.45, 0.2, 0.2, 0.15]))
-    direct, ambient, low, high = {"sunny": (0.62, 0.58, 32, 65), "hazy": (0.40, 0.68, 28, 60),
-                                  "overcast": (0.14, 0.82, 35, 70), "evening": (0.60, 0.50, 16, 28)}[kind]
-    tint = {"sunny": (1.0, 0.985, 0.95), "hazy": (1.0, 0.99, 0.98), "overcast": (0.95, 0.98, 1.02),
-            "evening": (1.08, 0.95, 0.80)}[kind]
-    horizon, zenith = {"sunny": ((198, 214, 228), (82, 136, 202)), "hazy": ((206, 210, 212), (136, 168, 200)),
-                       "overcast": ((196, 200, 204), (150, 156, 164)), "evening": ((236, 196, 150), (88, 110, 160))}[kind]
+    direct, ambient, low, high = {
+        "sunny": (0.62, 0.58, 32, 65),
+        "hazy": (0.40, 0.68, 28, 60),
+        "overcast": (0.14, 0.82, 35, 70),
+        "evening": (0.60, 0.50, 16, 28),
+    }[kind]
+    tint = {
+        "sunny": (1.0, 0.985, 0.95),
+        "hazy": (1.0, 0.99, 0.98),
+        "overcast": (0.95, 0.98, 1.02),
+        "evening": (1.08, 0.95, 0.80),
+    }[kind]
+    horizon, zenith = {
+        "sunny": ((198, 214, 228), (82, 136, 202)),
+        "hazy": ((206, 210, 212), (136, 168, 200)),
+        "overcast": ((196, 200, 204), (150, 156, 164)),
+        "evening": ((236, 196, 150), (88, 110, 160)),
+    }[kind]
     azimuth, height = random.uniform(-np.pi, np.pi), np.radians(random.uniform(low, high))
     sun = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
-    clouds = {"sunny": random.uniform(0, 0.4), "hazy": random.uniform(0.2, 0.6), "overcast": 0.95,
-              "evening": random.uniform(0.1, 0.5)}[kind]
-    return Light(sun, direct, ambient, np.array(tint) + random.normal(0, 0.015, 3), np.array(horizon) + random.normal(0, 6),
-                 np.array(zenith) + random.normal(0, 8), float(clouds), kind)
+    clouds = {
+        "sunny": random.uniform(0, 0.4),
+        "hazy": random.uniform(0.2, 0.6),
+        "overcast": 0.95,
+        "evening": random.uniform(0.1, 0.5),
+    }[kind]
+    return Light(
+        sun,
+        direct,
+        ambient,
+        np.array(tint) + random.normal(0, 0.015, 3),
+        np.array(horizon) + random.normal(0, 6),
+        np.array(zenith) + random.normal(0, 8),
+        float(clouds),
+        kind,
+    )
 
 
 def paint_panorama(random: np.random.Generator, light: Light) -> np.ndarray:
@@ -71,8 +98,14 @@ def paint_panorama(random: np.random.Generator, light: Light) -> np.ndarray:
     rise = np.clip(elevation / np.radians(50), 0, 1)[:, None, None] ** 0.6
     sky = light.horizon * (1 - rise) + light.zenith * rise * np.ones((1, COLUMNS, 1))
     sky = _clouds(random, sky, light, rise)
-    ray = np.stack([np.cos(elevation)[:, None] * np.cos(azimuth), np.cos(elevation)[:, None] * np.sin(azimuth),
-                    np.sin(elevation)[:, None] * np.ones(COLUMNS)], -1)
+    ray = np.stack(
+        [
+            np.cos(elevation)[:, None] * np.cos(azimuth),
+            np.cos(elevation)[:, None] * np.sin(azimuth),
+            np.sin(elevation)[:, None] * np.ones(COLUMNS),
+        ],
+        -1,
+    )
     glow = np.clip(ray @ light.sun, 0, 1)[..., None]
     sky = sky + (255 - sky) * np.clip(light.direct * (0.55 * glow**12 + 1.2 * glow**400), 0, 1)
     image = np.clip(sky, 0, 255).astype(np.uint8)
@@ -93,16 +126,18 @@ def _clouds(random: np.random.Generator, sky: np.ndarray, light: Light, rise: np
 
 def _skyline(random: np.random.Generator, image: np.ndarray, light: Light) -> None:
     """Hazy blocks and tree tops on the horizon, and the ground's haze below it."""
+
     def row(degrees: float) -> int:
         return int(round((TOP_RAD - np.radians(degrees)) / (TOP_RAD - BOTTOM_RAD) * (ROWS - 1)))
+
     haze = light.horizon
     for _ in range(150):
         x, width = int(random.integers(COLUMNS)), int(random.integers(6, 40))
         height, share = float(random.gamma(2.0, 1.0)), float(random.uniform(0.35, 0.75))
         block = np.clip(haze * (1 - share) + random.uniform(70, 150) * share + random.normal(0, 6, 3), 0, 255)
-        image[row(height):row(0), x:x + width] = block.astype(np.uint8)
+        image[row(height) : row(0), x : x + width] = block.astype(np.uint8)
     for _ in range(60):
         x, radius = int(random.integers(COLUMNS)), int(random.integers(4, 12))
         leaf = haze * 0.45 + np.array([70, 92, 60]) * 0.55
         cv2.ellipse(image, (x, row(0)), (radius * 2, radius), 0, 180, 360, tuple(float(v) for v in leaf), -1)
-    image[row(0):] = np.clip(haze * 0.55 + 62, 0, 255).astype(np.uint8)
+    image[row(0) :] = np.clip(haze * 0.55 + 62, 0, 255).astype(np.uint8)

@@ -1,4 +1,5 @@
 """Cones, barriers and carts, and the unlabelled street: houses, trees, posts, hedges (builders as in vehicles.py)."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -20,10 +21,21 @@ def cone(random: Random, w: float, l: float, h: float) -> list[Solid]:
     edges = np.array([0.0, 0.34, 0.52, 0.68, 0.84, 1.0]) if random.random() < 0.7 else np.array([0.0, 0.45, 0.75, 1.0])
     height, radius = foot + edges * (h - INSET - foot), half * (bottom + edges * (top - bottom))
     base_colour = colour if random.random() < 0.5 else paint.DARK
-    base = block((-half, half), (-half, half), (0.0, foot), base_colour) if kind == "cone" else \
-        column((0, 0), (0.0, foot), (half, half * 0.9), paint.DARK)
-    bands = [column((0, 0), (height[k], height[k + 1]), (radius[k], radius[k + 1]), colour if k % 2 == 0 else WHITE,
-                    reflectance=0.5 if k % 2 == 0 else 0.95) for k in range(len(edges) - 1)]
+    base = (
+        block((-half, half), (-half, half), (0.0, foot), base_colour)
+        if kind == "cone"
+        else column((0, 0), (0.0, foot), (half, half * 0.9), paint.DARK)
+    )
+    bands = [
+        column(
+            (0, 0),
+            (height[k], height[k + 1]),
+            (radius[k], radius[k + 1]),
+            colour if k % 2 == 0 else WHITE,
+            reflectance=0.5 if k % 2 == 0 else 0.95,
+        )
+        for k in range(len(edges) - 1)
+    ]
     return [base] + bands
 
 
@@ -34,8 +46,13 @@ def barrier(random: Random, w: float, l: float, h: float) -> list[Solid]:
     if kind == "concrete":
         colour = paint.pick(random, (paint.CONCRETE, (150, 148, 144)))
         foot = block((-x, x), (-half, half), (0.0, 0.32 * h), colour, (-x * 0.45, x * 0.45), reflectance=0.35)
-        wall = block((-x * 0.45, x * 0.45), (-half, half), (0.32 * h, top), colour, (-x * 0.32, x * 0.32), reflectance=0.35)
-        return [foot, _stripes(wall, paint.pick(random, paint.SAFETY), (0.55, 0.85), 5) if random.random() < 0.5 else wall]
+        wall = block(
+            (-x * 0.45, x * 0.45), (-half, half), (0.32 * h, top), colour, (-x * 0.32, x * 0.32), reflectance=0.35
+        )
+        return [
+            foot,
+            _stripes(wall, paint.pick(random, paint.SAFETY), (0.55, 0.85), 5) if random.random() < 0.5 else wall,
+        ]
     if kind == "plastic":
         colour = paint.pick(random, ((226, 84, 24), (214, 44, 34), WHITE, (236, 170, 30)))
         wall = block((-x, x), (-half, half), (0.0, top), colour, (-x * 0.5, x * 0.5), reflectance=0.5)
@@ -45,7 +62,9 @@ def barrier(random: Random, w: float, l: float, h: float) -> list[Solid]:
         colour = paint.pick(random, ((214, 44, 34), (226, 96, 24), (30, 30, 34)))
         second = WHITE if random.random() < 0.7 else (240, 200, 40)
         feet = [block((-x, x), (y - 0.06, y + 0.06), (0.0, 0.12), paint.DARK) for y in (-half * 0.8, half * 0.8)]
-        posts = [block((-0.04, 0.04), (y - 0.05, y + 0.05), (0.12, 0.45 * h), paint.STEEL) for y in (-half * 0.8, half * 0.8)]
+        posts = [
+            block((-0.04, 0.04), (y - 0.05, y + 0.05), (0.12, 0.45 * h), paint.STEEL) for y in (-half * 0.8, half * 0.8)
+        ]
         board = block((-0.05, 0.05), (-half, half), (0.45 * h, top), second, reflectance=0.9)
         return feet + posts + [_stripes(board, colour, (0.0, 1.0), 6)]
     posts = [block((-0.03, 0.03), (y - 0.03, y + 0.03), (0.06, top), paint.STEEL) for y in (-half + 0.03, half - 0.03)]
@@ -94,7 +113,9 @@ def house(random: Random, w: float, l: float, h: float) -> list[Solid]:
             body.stripe(face, u - 0.17 / piers, u + 0.17 / piers, base, 0.99, colour)
     if random.random() < 0.4:
         inner = (-l / 2 + 1.2, l / 2 - 1.2), (-w / 2 + 1.2, w / 2 - 1.2)
-        roof = block((-l / 2, l / 2), (-w / 2, w / 2), (h * 0.94, h), paint.pick(random, ((120, 62, 48), (86, 84, 86))), *inner)
+        roof = block(
+            (-l / 2, l / 2), (-w / 2, w / 2), (h * 0.94, h), paint.pick(random, ((120, 62, 48), (86, 84, 86))), *inner
+        )
     else:
         roof = block((-l / 2, l / 2), (-w / 2, w / 2), (h * 0.94, h), paint.vary(colour, 0.75))
     return [body, roof]
@@ -107,8 +128,16 @@ def tree(random: Random, w: float, l: float, h: float) -> list[Solid]:
     edges, radii = np.array([crown, 0.52 * h, 0.78 * h, h]), np.array([0.55, 1.0, 0.85, 0.25]) * reach
     if random.random() < 0.3:
         radii = np.array([0.9, 1.0, 0.55, 0.05]) * reach
-    crown_solids = [column((0, 0), (edges[k], edges[k + 1]), (radii[k], radii[k + 1]), paint.vary(leaf, 0.85 + 0.15 * k),
-                           reflectance=0.45) for k in range(3)]
+    crown_solids = [
+        column(
+            (0, 0),
+            (edges[k], edges[k + 1]),
+            (radii[k], radii[k + 1]),
+            paint.vary(leaf, 0.85 + 0.15 * k),
+            reflectance=0.45,
+        )
+        for k in range(3)
+    ]
     return [trunk] + crown_solids
 
 
@@ -117,8 +146,10 @@ def post(random: Random, w: float, l: float, h: float) -> list[Solid]:
     kind = random.choice(["lamp", "light", "sign"], p=[0.45, 0.25, 0.3])
     grey = paint.pick(random, ((96, 98, 102), (60, 64, 66), (140, 142, 146)))
     if kind == "lamp":
-        return [column((0, 0), (0.0, h * 0.93), (0.10, 0.06), grey),
-                block((-0.3, 0.3), (-0.2, 0.2), (h * 0.93, h), (210, 210, 200), (-0.15, 0.15), (-0.1, 0.1))]
+        return [
+            column((0, 0), (0.0, h * 0.93), (0.10, 0.06), grey),
+            block((-0.3, 0.3), (-0.2, 0.2), (h * 0.93, h), (210, 210, 200), (-0.15, 0.15), (-0.1, 0.1)),
+        ]
     height = min(h, 3.4)
     pole = column((0, 0), (0.0, height * 0.72), (0.06, 0.06), grey)
     if kind == "light":
@@ -126,8 +157,13 @@ def post(random: Random, w: float, l: float, h: float) -> list[Solid]:
         for face in (FRONT, BACK):
             lamp.stripe(face, 0.25, 0.75, 0.70, 0.94, (190, 40, 36)).stripe(face, 0.25, 0.75, 0.06, 0.30, (50, 150, 80))
         return [pole, lamp]
-    sign = block((-0.03, 0.03), (-0.36, 0.36), (height * 0.72, height), paint.pick(random, ((40, 80, 160), (190, 40, 40), WHITE, (230, 190, 40))),
-                 reflectance=0.95)
+    sign = block(
+        (-0.03, 0.03),
+        (-0.36, 0.36),
+        (height * 0.72, height),
+        paint.pick(random, ((40, 80, 160), (190, 40, 40), WHITE, (230, 190, 40))),
+        reflectance=0.95,
+    )
     return [pole, sign.stripe(FRONT, 0.2, 0.8, 0.4, 0.6, WHITE)]
 
 

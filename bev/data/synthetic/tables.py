@@ -1,4 +1,5 @@
 """nuScenes tables: tokens, the tables that all scenes share, and their writing."""
+
 from __future__ import annotations
 
 import hashlib
@@ -13,8 +14,17 @@ from bev.data.synthetic.taxonomy import ATTRIBUTES, CATEGORIES, VISIBILITY
 
 Record = dict[str, Any]
 SHARED_TABLES = ("category", "attribute", "visibility", "sensor")
-SCENE_TABLES = ("log", "map", "scene", "calibrated_sensor", "ego_pose", "sample", "sample_data", "instance",
-                "sample_annotation")
+SCENE_TABLES = (
+    "log",
+    "map",
+    "scene",
+    "calibrated_sensor",
+    "ego_pose",
+    "sample",
+    "sample_data",
+    "instance",
+    "sample_annotation",
+)
 
 
 def token(*parts: object) -> str:
@@ -26,12 +36,22 @@ def shared_tables() -> dict[str, list[Record]]:
     """Category, attribute, visibility and sensor: the same in every synthetic data set."""
     level = "visibility of whole object is between {} and {}%"
     return {
-        "category": [{"token": token("category", n), "name": n, "description": "", "index": i + 1}
-                     for i, n in enumerate(CATEGORIES)],
+        "category": [
+            {"token": token("category", n), "name": n, "description": "", "index": i + 1}
+            for i, n in enumerate(CATEGORIES)
+        ],
         "attribute": [{"token": token("attribute", n), "name": n, "description": d} for n, d in ATTRIBUTES.items()],
-        "visibility": [{"token": k, "level": v, "description": level.format(*v[1:].split("-"))} for k, v in VISIBILITY.items()],
-        "sensor": [{"token": token("sensor", s.channel), "channel": s.channel,
-                    "modality": "lidar" if s.channel == LIDAR else "camera"} for s in SENSORS],
+        "visibility": [
+            {"token": k, "level": v, "description": level.format(*v[1:].split("-"))} for k, v in VISIBILITY.items()
+        ],
+        "sensor": [
+            {
+                "token": token("sensor", s.channel),
+                "channel": s.channel,
+                "modality": "lidar" if s.channel == LIDAR else "camera",
+            }
+            for s in SENSORS
+        ],
     }
 
 

@@ -3,6 +3,7 @@
 Every builder takes (random, w, l, h) [m] and returns disjoint solids that fill the box l x w x h and stay INSET inside
 it, so that noisy LiDAR returns of the surface are counted as inside, as annotators draw boxes.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,7 +24,9 @@ def _wheels(random: Random, xs: list[float], half: float, radius: float, clearan
         for a, b in ((half - RIM, half), (-half, -half + RIM)):
             discs.append(wheel(x, (a, b), radius, paint.RUBBER, hub))
         for a, b in ((half - RIM - 0.2, half - RIM), (-half + RIM, -half + RIM + 0.2)):
-            treads.append(block((x - radius * 0.55, x + radius * 0.55), (a, b), (0.0, clearance), paint.RUBBER, reflectance=0.1))
+            treads.append(
+                block((x - radius * 0.55, x + radius * 0.55), (a, b), (0.0, clearance), paint.RUBBER, reflectance=0.1)
+            )
     return discs + treads
 
 
@@ -53,16 +56,26 @@ def car(random: Random, w: float, l: float, h: float) -> list[Solid]:
     top = h - INSET
     belt = {"saloon": 0.56, "hatch": 0.54, "suv": 0.56, "van": 0.50, "pickup": 0.56}[kind] * h
     rear, front, slope_r, slope_f = {
-        "saloon": (-0.74, 0.36, 0.32, 0.38), "hatch": (-0.97, 0.38, 0.14, 0.38), "suv": (-0.98, 0.42, 0.06, 0.30),
-        "van": (-1.0, 0.70, 0.02, 0.26), "pickup": (-0.12, 0.50, 0.05, 0.28)}[kind]
+        "saloon": (-0.74, 0.36, 0.32, 0.38),
+        "hatch": (-0.97, 0.38, 0.14, 0.38),
+        "suv": (-0.98, 0.42, 0.06, 0.30),
+        "van": (-1.0, 0.70, 0.02, 0.26),
+        "pickup": (-0.12, 0.50, 0.05, 0.28),
+    }[kind]
     side = half - RIM
     body = _face_lights(block((-x, x), (-side, side), (floor, belt), colour, (-x * 0.985, x * 0.975)), 0.62, 0.88)
     for face in (LEFT, RIGHT):
         body.stripe(face, 0.0, 1.0, 0.0, 0.16, paint.vary(colour, 0.45))
         for u in (0.36, 0.60):
             body.stripe(face, u, u + 0.008, 0.2, 1.0, paint.vary(colour, 0.55))
-    cabin = block((rear * x, front * x), (-side, side), (belt, top), colour, (rear * x + slope_r * x, (front - slope_f) * x),
-                  (-side * 0.82, side * 0.82))
+    cabin = block(
+        (rear * x, front * x),
+        (-side, side),
+        (belt, top),
+        colour,
+        (rear * x + slope_r * x, (front - slope_f) * x),
+        (-side * 0.82, side * 0.82),
+    )
     solids = [body, _glazing(cabin, {"suv": 2, "van": 2}.get(str(kind), 1))]
     if kind == "pickup":
         body.stripe(TOP, 0.08, 0.92, 0.02, 0.42, paint.DARK)
@@ -81,7 +94,9 @@ def _cab(random: Random, x: tuple[float, float], side: float, z: tuple[float, fl
     return cab
 
 
-def _cargo(random: Random, x: tuple[float, float], side: float, z: tuple[float, float], kinds: tuple[str, ...]) -> list[Solid]:
+def _cargo(
+    random: Random, x: tuple[float, float], side: float, z: tuple[float, float], kinds: tuple[str, ...]
+) -> list[Solid]:
     """What a lorry or a trailer carries: a box, a container, a curtain side, an open bed or a tipper's tub."""
     kind = str(random.choice(kinds))
     colour = paint.pick(random, paint.VAN)
@@ -89,20 +104,29 @@ def _cargo(random: Random, x: tuple[float, float], side: float, z: tuple[float, 
     if kind == "bed":
         bed = block(x, (-side, side), (z[0], z[0] + 0.22 * height), paint.STEEL)
         gap = 0.12 * (x[1] - x[0])
-        load = block((x[0] + gap, x[1] - gap), (-side * 0.8, side * 0.8), (z[0] + 0.22 * height, z[1]),
-                     paint.pick(random, paint.WALL), top_y=(-side * 0.7, side * 0.7))
+        load = block(
+            (x[0] + gap, x[1] - gap),
+            (-side * 0.8, side * 0.8),
+            (z[0] + 0.22 * height, z[1]),
+            paint.pick(random, paint.WALL),
+            top_y=(-side * 0.7, side * 0.7),
+        )
         wall = block((x[1] - 0.1, x[1]), (-side, side), (z[0] + 0.22 * height, z[1]), paint.STEEL)
         return [bed, load, wall]
     if kind == "tub":
         tub = block((x[0] + 0.2, x[1] - 0.1), (-side * 0.85, side * 0.85), z, colour, x, (-side, side))
         for u in np.linspace(0.12, 0.84, 4):
-            tub.stripe(LEFT, u, u + 0.04, 0, 1, paint.vary(colour, 0.7)).stripe(RIGHT, u, u + 0.04, 0, 1, paint.vary(colour, 0.7))
+            tub.stripe(LEFT, u, u + 0.04, 0, 1, paint.vary(colour, 0.7)).stripe(
+                RIGHT, u, u + 0.04, 0, 1, paint.vary(colour, 0.7)
+            )
         return [tub.stripe(TOP, 0.06, 0.94, 0.04, 0.96, (94, 78, 62))]
     box = block(x, (-side, side), z, colour)
     box.stripe(BACK, 0.49, 0.51, 0.03, 0.97, paint.vary(colour, 0.6)).stripe(BACK, 0.02, 0.98, 0.0, 0.05, paint.TAIL)
     if kind == "container":
         for u in np.linspace(0.04, 0.94, 9):
-            box.stripe(LEFT, u, u + 0.03, 0.04, 0.96, paint.vary(colour, 0.8)).stripe(RIGHT, u, u + 0.03, 0.04, 0.96, paint.vary(colour, 0.8))
+            box.stripe(LEFT, u, u + 0.03, 0.04, 0.96, paint.vary(colour, 0.8)).stripe(
+                RIGHT, u, u + 0.03, 0.04, 0.96, paint.vary(colour, 0.8)
+            )
     else:
         _weather(random, box, colour)
     if kind == "logo":
@@ -193,7 +217,9 @@ def trailer(random: Random, w: float, l: float, h: float) -> list[Solid]:
     """A semi-trailer: no cab, two or three axles at the rear, legs in front."""
     x, half, radius = l / 2 - INSET, w / 2 - INSET, 0.50
     side, floor, deck = half - RIM, 0.4, 1.15
-    cargo = _cargo(random, (-x, x), side, (deck, h - INSET), ("box", "logo", "curtain", "container", "bed", "container"))
+    cargo = _cargo(
+        random, (-x, x), side, (deck, h - INSET), ("box", "logo", "curtain", "container", "bed", "container")
+    )
     bogie = block((-x + 0.3, -x + 4.1), (-side, side), (floor, deck), paint.DARK)
     keel = block((-x + 4.1, x - 0.6), (-0.5, 0.5), (deck - 0.35, deck), paint.DARK)
     legs = [block((x - 2.9, x - 2.65), (a, a + 0.2), (0.0, deck - 0.35), paint.STEEL) for a in (-0.95, 0.75)]
@@ -205,16 +231,23 @@ def excavator(random: Random, w: float, l: float, h: float) -> list[Solid]:
     """Tracks, a turned-forward house with its cab on the left, a boom and a stick with its bucket."""
     x, half, colour = l / 2 - INSET, w / 2 - INSET, paint.pick(random, paint.MACHINE)
     tail, nose, deck, top = -x, -x + 0.55 * l, 0.30 * h, h - INSET
-    tracks = [block((tail + 0.2, nose + 0.2), y, (0.0, 0.24 * h), paint.DARK).stripe(face, 0.05, 0.95, 0.2, 0.8, (60, 60, 62))
-              for y, face in (((half * 0.55, half), LEFT), ((-half, -half * 0.55), RIGHT))]
+    tracks = [
+        block((tail + 0.2, nose + 0.2), y, (0.0, 0.24 * h), paint.DARK).stripe(face, 0.05, 0.95, 0.2, 0.8, (60, 60, 62))
+        for y, face in (((half * 0.55, half), LEFT), ((-half, -half * 0.55), RIGHT))
+    ]
     house = block((tail, nose - 0.1), (-half * 0.9, half * 0.9), (deck, 0.60 * h), colour)
     house.stripe(BACK, 0.1, 0.9, 0.15, 0.55, paint.DARK).stripe(RIGHT, 0.2, 0.7, 0.3, 0.8, paint.vary(colour, 0.7))
     slew = block((tail + 0.8, nose - 0.6), (-half * 0.4, half * 0.4), (0.24 * h, deck), paint.DARK)
     cab = _glazing(block((nose - 1.35, nose - 0.1), (half * 0.15, half * 0.9), (0.60 * h, 0.93 * h), colour))
-    rise = block((nose - 1.3, nose - 0.9), (-half * 0.35, half * 0.05), (0.60 * h, top), colour, (nose + 0.25, nose + 0.75))
-    bend = block((nose + 0.76, nose + 1.2), (-half * 0.35, half * 0.05), (0.55 * h, top), colour,
-                 (nose + 0.76, nose + 0.95))
-    stick = block((x - 0.55, x - 0.15), (-half * 0.3, half * 0.02), (0.22 * h, 0.55 * h), colour, (nose + 0.85, nose + 1.2))
+    rise = block(
+        (nose - 1.3, nose - 0.9), (-half * 0.35, half * 0.05), (0.60 * h, top), colour, (nose + 0.25, nose + 0.75)
+    )
+    bend = block(
+        (nose + 0.76, nose + 1.2), (-half * 0.35, half * 0.05), (0.55 * h, top), colour, (nose + 0.76, nose + 0.95)
+    )
+    stick = block(
+        (x - 0.55, x - 0.15), (-half * 0.3, half * 0.02), (0.22 * h, 0.55 * h), colour, (nose + 0.85, nose + 1.2)
+    )
     bucket = block((x - 0.8, x), (-half * 0.5, half * 0.2), (0.0, 0.22 * h), paint.STEEL, (x - 0.6, x))
     return tracks + [slew, house, cab, rise, bend, stick, bucket]
 
@@ -228,11 +261,16 @@ def loader(random: Random, w: float, l: float, h: float) -> list[Solid]:
     engine.stripe(BACK, 0.15, 0.85, 0.3, 0.8, paint.DARK)
     cab = _glazing(block((-0.22 * l, 0.05 * l), (-inner * 0.8, inner * 0.8), (0.58 * h, h - INSET), colour))
     hood = block((-0.05 * l, front - 0.05), (-inner * 0.7, inner * 0.7), (floor, 0.5 * h), paint.vary(colour, 0.8))
-    arms = [block((0.07 * l, 0.07 * l + 0.4), y, (0.50 * h + 0.02, 0.58 * h), colour, reflectance=0.4)
-            for y in ((-inner, -inner * 0.75), (inner * 0.75, inner))]
+    arms = [
+        block((0.07 * l, 0.07 * l + 0.4), y, (0.50 * h + 0.02, 0.58 * h), colour, reflectance=0.4)
+        for y in ((-inner, -inner * 0.75), (inner * 0.75, inner))
+    ]
     bucket = block((front, x), (-half, half), (0.02, 0.34 * h), paint.STEEL, (front, front + 0.3))
-    wheels = [wheel(cx, y, radius, paint.RUBBER, colour) for cx in (-0.55 * x, front - 1.1 * radius - 0.02)
-              for y in ((inner, half), (-half, -inner))]
+    wheels = [
+        wheel(cx, y, radius, paint.RUBBER, colour)
+        for cx in (-0.55 * x, front - 1.1 * radius - 0.02)
+        for y in ((inner, half), (-half, -inner))
+    ]
     return [engine, cab, hood, bucket] + arms + wheels
 
 
