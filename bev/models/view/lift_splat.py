@@ -11,6 +11,7 @@ from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.rays import RAY_CHANNELS, pixel_rays
 from bev.models.conv_module import ConvModule
+from bev.models.view.ground_prior import GroundPrior
 from bev.ops.bev_pool import bev_pool, plan_pool
 from bev.registry import MODELS
 from bev.structures import CameraRig
@@ -21,9 +22,6 @@ MODELS.register_module(module=BEVGrid)
 
 # A cell with less weight than this (of pixels) is taken as nearly empty by the normalised pooling.
 _FEW = 0.05
-# The ground's depth as a start: a Gaussian over log depth (vehicles tilt, bins are coarse), and a floor for what is not
-# ground, without which the first steps are spent on unlearning it.
-_GROUND_SPREAD, _NOT_GROUND = 0.12, 0.03
 
 
 class LiftSplatOutput(NamedTuple):
@@ -44,9 +42,7 @@ class LiftSplat(nn.Module):
         grid: cells in the reference frame; Z > 1 levels are stacked into the channels.
         stride_px: network pixels per feature pixel.
         hidden_channels: a 3x3 convolution of that width before the 1x1 depth and context layer; None for none.
-        ground_m: height of a flat ground in the reference frame (0 in the ego frame, -1.84 in nuScenes' LiDAR frame):
-            each pixel's depth logits start at where its ray meets that ground, and the network learns what stands on
-            it. None for no such start.
+        ground_m: height of a flat ground in the reference frame where depth shall start from (see ``GroundPrior``).
         calibration_channels: give every pixel what calibration says of it (see ``pixel_rays``) before ``hidden``.
         ray_channels: append each cell's direction (cos, sin) and range / 50 m as seen from the origin. A convolution
             over the grid does not know where it is, yet an image shows headings relative to the viewing ray.
@@ -72,9 +68,8 @@ class LiftSplat(nn.Module):
     ) -> None:
         super().__init__()
         self.grid, self.depth_bins, self.stride_px, self.normalize = grid, depth_bins, stride_px, normalize
-        self.calibration_channels, self.ground_m = calibration_channels, ground_m
-        if ground_m is not None:
-            self.ground_gain = nn.Parameter(torch.ones(()))
+        self.calibration_channels = calibration_channels
+        self.ground = None if ground_m is None else GroundPrior(ground_m, depth_bins, stride_px)
         in_channels += RAY_CHANNELS if calibration_channels else 0
         self.hidden = ConvModule(in_channels, hidden_channels) if hidden_channels else nn.Identity()
         self.depthnet = nn.Conv2d(hidden_channels or in_channels, len(depth_bins) + out_channels, 1)
@@ -100,9 +95,8 @@ class LiftSplat(nn.Module):
             features = features.contiguous(memory_format=torch.channels_last)
         mixed = self.depthnet(self.hidden(features)).permute(0, 2, 3, 1)
         depth_logits, context = mixed.split([len(self.depth_bins), mixed.shape[-1] - len(self.depth_bins)], dim=-1)
-        if self.ground_m is not None:
-            off = (self._log_ground_depth(rig).flatten(0, 1)[..., None] - self.depth_m.log()) / _GROUND_SPREAD
-            depth_logits = depth_logits.float() + self.ground_gain * ((-off.square() / 2).exp() + _NOT_GROUND).log()
+        if self.ground is not None:
+            depth_logits = depth_logits.float() + self.ground(rig).flatten(0, 1)
         # In float32 also under autocast: the sum over thousands of points would lose most of bf16's 8 bits.
         depth = depth_logits.float().softmax(-1)
         if measured_m is not None:
@@ -113,13 +107,6 @@ class LiftSplat(nn.Module):
         return LiftSplatOutput(
             bev.contiguous(memory_format=torch.channels_last), depth_logits.unflatten(0, (batch, cameras))
         )
-
-    def _log_ground_depth(self, rig: CameraRig) -> Tensor:
-        """(B, N, H, W) log of the depth at which each pixel's ray meets the ground; the last bin's above the horizon."""
-        rise, _, camera_height, _ = pixel_rays(rig, self.stride_px).unbind(2)
-        far = self.depth_m[-1].log()
-        log_depth = (camera_height - self.ground_m).clamp(min=0.1).log() - (-rise).clamp(min=1e-4).log()
-        return torch.minimum(log_depth, far)
 
     def _put_measured(self, depth: Tensor, measured_m: Tensor) -> Tensor:
         index = self.depth_bins.index(measured_m)
