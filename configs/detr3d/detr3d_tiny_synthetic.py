@@ -43,6 +43,7 @@ model = dict(
             num_classes=10,
             depth_bins=_bins,
             stride_px=8,
+            ground_m=-1.84,
         ),
         denoising=dict(type="Denoising", num_queries=200, center_share=0.08, label_flip=0.2),
         balance_range_m=15.0,
@@ -74,9 +75,9 @@ train_dataloader = dict(
 optim_wrapper = dict(
     type="AmpOptimWrapper",
     dtype="bfloat16",
-    optimizer=dict(lr=2e-3),
+    optimizer=dict(lr=4e-3),
     paramwise_cfg=dict(
-        custom_keys={"pts_bbox_head": dict(lr_mult=0.4), "pts_bbox_head.image_head": dict(lr_mult=1.0)}
+        custom_keys={"pts_bbox_head": dict(lr_mult=0.25), "pts_bbox_head.image_head": dict(lr_mult=1.0)}
     ),
 )
 train_cfg = dict(max_steps=1200)

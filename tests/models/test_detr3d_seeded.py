@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from bev.engine.config import load_config
-from bev.geometry.frustum import DepthBins
+from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.projection import project
-from bev.geometry.rays import ray, rotate
+from bev.geometry.rays import pixel_rays, ray, rotate
 from bev.models.attention.ray_cross_attention import RayCrossAttention, bin_position, depth_profile
 from bev.models.coders import RayRefinement
 from bev.models.detectors import SeededDetr3D
 from bev.models.heads.denoising import Denoising
 from bev.models.heads.image_center_head import CenterMaps, ImageCenterHead
+from bev.models.view.ground_prior import GroundPrior
 from bev.registry import MODELS
 from bev.structures import Boxes3D
 from bev.structures.conventions import encode_detr
@@ -231,3 +232,27 @@ def test_a_fresh_decoder_looks_at_its_references_and_around_them() -> None:
     torch.testing.assert_close(points[0, :, 0], torch.tensor([[20.0, 0.0, 0.0], [0.0, 10.0, 1.0]]))
     distance = (points[0, :, 1:] - points[0, :, :1]).norm(dim=-1)
     torch.testing.assert_close(distance, torch.tensor([[1.0] * 4, [0.5] * 4]), atol=1e-5, rtol=1e-5)
+
+
+def test_ground_prior_peaks_where_rays_meet_the_ground() -> None:
+    rig, prior = ring_rig(size_px=(128, 192)), GroundPrior(-0.5, BINS, 8)  # cameras 1 m up: 1.5 m above the ground
+    logits = prior(rig)
+    points = frustum_points(rig, torch.tensor([1.0]), 8)[..., 0, :] - torch.tensor([0.0, 0.0, 1.0])
+    depth_m = -1.5 / points[..., 2]  # along a ray whose point at depth 1 lies this much lower
+    index = BINS.index(depth_m)
+    at = index >= 0
+    assert bool(at.any()) and float((logits.argmax(-1)[at] - index[at]).abs().float().max()) <= 1
+    assert bool((logits.argmax(-1)[points[..., 2] >= 0] == len(BINS) - 1).all())
+    logits.logsumexp(-1).sum().backward()
+    assert prior.gain.grad is not None and bool(torch.isfinite(prior.gain.grad))
+
+
+def test_pixel_rays_are_those_of_the_frustum() -> None:
+    rig = ring_rig(size_px=(64, 96))
+    rise, way, height, log_fall = pixel_rays(rig, 8).unbind(2)
+    step = frustum_points(rig, torch.tensor([1.0, 3.0]), 8).diff(dim=-2).squeeze(-2) / 2
+    torch.testing.assert_close(rise, step[..., 2], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(way, step[..., :2].norm(dim=-1), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(height, torch.ones_like(height), atol=1e-5, rtol=1e-5)
+    falling = rise < -0.01
+    torch.testing.assert_close(log_fall[falling].exp() * rise[falling], -torch.ones(int(falling.sum())))

@@ -15,6 +15,7 @@ from bev.geometry.rays import RAY_CHANNELS, pixel_rays
 from bev.models.conv_module import ConvModule
 from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
 from bev.models.losses.gaussian_focal import gaussian_focal_loss
+from bev.models.view.ground_prior import GroundPrior
 from bev.registry import MODELS
 from bev.structures import Boxes3D, CameraRig
 
@@ -75,16 +76,24 @@ class ImageCenterHead(nn.Module):
         num_classes: K.
         depth_bins: D intervals of the depth distribution.
         stride_px: network px per pixel of the map.
+        ground_m: height of a flat ground in the reference frame where depth shall start from (see ``GroundPrior``).
     """
 
     log_depth: Tensor
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, num_classes: int, depth_bins: DepthBins, stride_px: int
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        num_classes: int,
+        depth_bins: DepthBins,
+        stride_px: int,
+        ground_m: float | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.depth_bins, self.stride_px = num_classes, depth_bins, stride_px
         self.register_buffer("log_depth", depth_bins.centers_m().log(), persistent=False)
+        self.ground = None if ground_m is None else GroundPrior(ground_m, depth_bins, stride_px)
         self.hidden = ConvModule(in_channels + RAY_CHANNELS, hidden_channels)
         self.output = nn.Conv2d(hidden_channels, num_classes + 3 + len(depth_bins), 1)
         with torch.no_grad():
@@ -98,6 +107,8 @@ class ImageCenterHead(nn.Module):
         maps = self.output(self.hidden(known.flatten(0, 1))).float().unflatten(0, features.shape[:2])
         heatmap, offset, behind, depth = maps.split([self.num_classes, 2, 1, len(self.depth_bins)], 2)
         depth = depth.permute(0, 1, 3, 4, 2)
+        if self.ground is not None:
+            depth = depth + self.ground(rig)
         # A box's centre lies a little behind the surface, which every LiDAR point teaches and a few centres do not.
         return CenterMaps(heatmap, offset, self._surface_log_depth(depth.detach()) + behind.squeeze(2), depth)
 
