@@ -13,7 +13,7 @@ from bev.engine import load_config, main, prepare, test
 from bev.evaluation.nuscenes.submission import boxes_of, read_submission, to_ref
 from bev.registry import DATASETS, ConfigError
 from bev.structures import Boxes3D
-from bev.viz import DrawOptions, draw_frame, draw_results, show_results
+from bev.viz import DrawOptions, RenderError, draw_frame, draw_results, show_results
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -91,4 +91,4 @@ def _chosen(frames: Any, args: argparse.Namespace) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(run))
+    sys.exit(main(run, also=(ImportError, RenderError)))

@@ -18,6 +18,7 @@ from bev.engine.guard import NonFiniteError
 from bev.engine.hooks import ProgressHook
 from bev.engine.run_state import last_checkpoint, save_state
 from bev.engine.runner import Runner
+from bev.io import FileError
 from bev.io.checkpoint import CheckpointError
 from bev.registry import ConfigError
 from bev.structures import Batch, Boxes3D
@@ -182,11 +183,11 @@ def _closing(runner: Runner) -> Iterator[None]:
                 hook.close()
 
 
-def main(run: Callable[[], int]) -> int:
-    """Run a command; an error that is the user's to mend is one message without a traceback."""
+def main(run: Callable[[], int], also: tuple[type[Exception], ...] = ()) -> int:
+    """Run a command; an error that is the user's to mend (``also`` these) is one message without a traceback."""
     try:
         status = run()
-    except (ConfigError, CheckpointError, NonFiniteError) as error:
+    except (ConfigError, CheckpointError, FileError, NonFiniteError, *also) as error:
         # The process group is left to the end of the process: to take leave of the others could wait for them.
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -172,9 +172,7 @@ def test_an_unreadable_picture_raises_and_names_file_and_frame(own_root: Path, h
     assert str(path) in str(caught.value) and dataset.tokens[1] in str(caught.value) and "CAM_BACK" in str(caught.value)
 
 
-def test_skip_hands_out_the_next_readable_frame_and_counts(
-    own_root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_skip_hands_out_the_next_readable_frame_and_counts(own_root: Path, caplog: pytest.LogCaptureFixture) -> None:
     dataset = build(own_root, on_error="skip")
     _damage(own_root, "CAM_BACK", 1, "missing")
     _damage(own_root, "CAM_FRONT", 2, "truncated")
