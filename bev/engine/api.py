@@ -185,9 +185,10 @@ def _closing(runner: Runner) -> Iterator[None]:
 
 def main(run: Callable[[], int], also: tuple[type[Exception], ...] = ()) -> int:
     """Run a command; an error that is the user's to mend (``also`` these) is one message without a traceback."""
+    expected: tuple[type[Exception], ...] = (ConfigError, CheckpointError, FileError, NonFiniteError, *also)
     try:
         status = run()
-    except (ConfigError, CheckpointError, FileError, NonFiniteError, *also) as error:
+    except expected as error:
         # The process group is left to the end of the process: to take leave of the others could wait for them.
         print(f"error: {error}", file=sys.stderr)
         return 2
