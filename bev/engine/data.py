@@ -76,3 +76,15 @@ def _init_worker(worker: int) -> None:
     except ImportError:
         return
     cv2.setNumThreads(0)
+
+
+def describe_faults(dataset: Any) -> str | None:
+    """One line on the frames that a data set had to skip or blank so far; None where there are none.
+
+    Data sets that read files have ``faults() -> {kind: [tokens]}``.
+    """
+    if not hasattr(dataset, "faults"):
+        return None
+    found = {kind: tokens for kind, tokens in dataset.faults().items() if tokens}
+    parts = [f"{len(tokens)} frame(s) {kind} (first: {tokens[0]})" for kind, tokens in found.items()]
+    return f"unreadable files: {', '.join(parts)}" if parts else None

@@ -10,7 +10,7 @@ import torch
 from mmengine.runner import BaseLoop
 
 from bev.engine import distributed, random_state
-from bev.engine.data import stream
+from bev.engine.data import describe_faults, stream
 from bev.engine.registries import LOOPS
 from bev.engine.run_state import restore_random_state
 from bev.registry import ConfigError
@@ -119,6 +119,7 @@ class TrainLoop(BaseLoop):
                 self._validate()
                 runner.model.train()
         runner.optim_wrapper.finish_run()
+        _show_faults(runner, self.dataloader)
         runner.call_hook("after_train")
         return runner.model
 
@@ -134,6 +135,7 @@ class TrainLoop(BaseLoop):
         runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data, outputs=outputs)
         self._iter = self.steps_done
         if self.epoch != epoch:
+            _show_faults(runner, self.dataloader)
             runner.call_hook("after_train_epoch")
         # A stage of our own: checkpoints are taken when everything of this step has happened.
         runner.call_hook("after_train_step")
@@ -187,6 +189,7 @@ class EvaluationLoop(BaseLoop):
         finally:
             # Also after an error: the moving average must not stay in the place of the weights.
             runner.call_hook(f"after_{stage}_epoch", metrics=metrics)
+        _show_faults(runner, self.dataloader)
         runner.call_hook(f"after_{stage}")
         return metrics
 
@@ -219,3 +222,8 @@ class TestLoop(EvaluationLoop):
     stage = "test"
     no_gradient = torch.inference_mode
     __test__ = False  # not a test class, whatever pytest thinks of its name
+
+
+def _show_faults(runner: Any, dataloader: Any) -> None:
+    if faults := describe_faults(dataloader.dataset):
+        runner.logger.warning(faults)
