@@ -73,7 +73,7 @@ def main() -> int:
         f"  python tools/visualize.py --results {args.out}/results.json --root {args.data} --version {VERSION}"
         f" --split {SPLIT} --window"
     )
-    print("  python tools/train.py configs/detr3d/detr3d_r18_synthetic.py")
+    print("  python tools/train.py configs/detr3d/detr3d_tiny_synthetic.py")
     return 0
 
 
