@@ -30,7 +30,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> None:
     """Draw what this process predicted over the original pictures, with LiDAR points."""
-    frames = DATASETS.build({**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": []})
+    frames = DATASETS.build(
+        {**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": [], "cache": "none"}
+    )
     draw_results(frames, predictions, directory, [i for i, t in enumerate(frames.tokens) if t in predictions])
 
 

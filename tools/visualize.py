@@ -55,7 +55,7 @@ def from_checkpoint(args: argparse.Namespace) -> tuple[Any, Mapping[str, Boxes3D
     cfg.test_evaluator.partial = True
     predictions: dict[str, Boxes3D] = {}
     test(cfg, args.checkpoint, on_result=lambda batch, boxes: predictions.update(zip(batch.tokens, boxes)))
-    drawn = {**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": []}
+    drawn = {**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": [], "cache": "none"}
     return DATASETS.build(drawn), predictions
 
 
