@@ -31,6 +31,7 @@ def add_synthetic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         ("frames_per_scene", "key frames a scene, 2 a second"),
         ("sweeps", "LiDAR sweeps between two key frames"),
         ("jpeg_quality", "1 to 100"),
+        ("traffic_percent", "vehicles and people, 100 as busy as nuScenes"),
     ):
         parser.add_argument("--" + name.replace("_", "-"), type=int, default=defaults[name], help=text)
     parser.add_argument("--version", default=defaults["version"], help="folder of the tables")

@@ -26,6 +26,7 @@ TINY = {"frames_per_scene": 1, "width": 64, "height": 36, "sweeps": 0}
         ({"seed": -1}, "seed must be between 0"),
         ({"val_scenes": 3}, "val_scenes must be between 0 and 2"),
         ({"jpeg_quality": 101}, "jpeg_quality must be"),
+        ({"traffic_percent": 201}, "traffic_percent must be"),
         ({"version": "../x"}, "plain folder name"),
         ({"version": "samples"}, "sensor folder"),
         ({"scenes": 2.5}, "scenes must be an integer"),

@@ -22,7 +22,7 @@ def test_coder_round_trip(ray_aligned):
     boxes = random_boxes(50, reach_m=15.0)
     coder = CenterCoder(GRID, ray_aligned)
     codes = coder.encode(boxes)
-    assert codes.inside.all() and (codes.code[:, :2] >= 0).all() and (codes.code[:, :2] <= 1).all()
+    assert codes.box.tolist() == list(range(50)) and (codes.code[:, :2] >= 0).all() and (codes.code[:, :2] <= 1).all()
     back = coder.decode(codes.cell, codes.code, boxes.label, boxes.score)
     for name in ("center_m", "size_m", "yaw_rad"):
         torch.testing.assert_close(getattr(back, name), getattr(boxes, name), atol=2e-5, rtol=1e-5)
@@ -39,10 +39,41 @@ def test_ray_aligned_codes_do_not_change_when_the_world_turns():
     torch.testing.assert_close(before[:, 6:], after[:, 6:], atol=1e-5, rtol=1e-5)
 
 
+def test_every_cell_around_a_centre_tells_of_its_nearest_box():
+    coder = CenterCoder(GRID, ray_aligned=True)
+    boxes = random_boxes(30, reach_m=15.0)
+    codes = coder.encode(boxes, radius=1)
+    assert len(codes.cell.unique()) == len(codes.cell) and codes.box.unique().tolist() == list(range(30))
+    told = boxes[codes.box]
+    back = coder.decode(codes.cell, codes.code, told.label, told.score)
+    torch.testing.assert_close(back.center_m, told.center_m, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(back.yaw_rad, told.yaw_rad, atol=2e-5, rtol=1e-5)
+    middle = GRID.centers_m().flatten(0, 1)[codes.cell]
+    distance = (((middle[:, None] - boxes.center_m[None, :, :2]) / torch.tensor([1.0, 0.8])) ** 2).sum(-1)
+    torch.testing.assert_close(distance.gather(1, codes.box[:, None])[:, 0], distance.min(1).values)
+    lonely = coder.encode(boxes[:1], radius=1)
+    assert len(lonely.cell) == 9
+
+
+def test_mean_sizes_leave_the_difference_from_the_ordinary():
+    sizes = {name: (4.0 + i, 2.0, 1.0 + i) for i, name in enumerate(CLASSES)}
+    coder, boxes = CenterCoder(GRID, mean_size_m=sizes), random_boxes(20, reach_m=15.0)
+    ordinary = torch.tensor(list(sizes.values()))[boxes.label]
+    codes = coder.encode(boxes)
+    torch.testing.assert_close(codes.code[:, 3:6], (boxes.size_m / ordinary).log())
+    torch.testing.assert_close(codes.code[:, 2], boxes.center_m[:, 2] - ordinary[:, 2] / 2)
+    back = coder.decode(codes.cell, codes.code, boxes.label, boxes.score)
+    torch.testing.assert_close(back.size_m, boxes.size_m)
+    torch.testing.assert_close(back.center_m, boxes.center_m, atol=2e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="every class once"):
+        CenterCoder(GRID, mean_size_m={"car": (4.0, 2.0, 1.5)})
+
+
 def test_boxes_outside_the_grid_are_left_out():
     boxes = random_boxes(3)
     boxes.center_m[:, :2] = torch.tensor([[20.0, 0.0], [-20.0, 0.0], [0.0, 15.99]])
-    assert CenterCoder(GRID).encode(boxes).inside.tolist() == [False, True, True]
+    assert CenterCoder(GRID).encode(boxes).box.tolist() == [1, 2]
+    assert CenterCoder(GRID).center_cells(boxes)[1].tolist() == [False, True, True]
 
 
 def test_gaussian_radius_hand_values():
@@ -132,12 +163,13 @@ def test_loss_is_zero_only_at_the_targets():
 
 
 def test_counts_add_up_over_a_split_batch():
-    head = _head()
+    head = _head(regression_radius=1)
     boxes = [random_boxes(6, seed=i, reach_m=30) for i in range(3)]
     whole = head.target_counts(boxes)
     parts = [head.target_counts([b]) for b in boxes]
     assert whole == {key: sum(p[key] for p in parts) for key in whole}
-    assert sum(whole.values()) < 18
+    boxes_inside = whole["boxes_0"] + whole["boxes_1"]
+    assert boxes_inside < 18 and boxes_inside < whole["cells_0"] + whole["cells_1"] <= 9 * boxes_inside
 
 
 def test_nms_and_limit():

@@ -87,7 +87,7 @@ def build_scene(options: WorldOptions, key: SceneKey) -> Scene:
     middle = ego.copy()
     middle[:, :2] += EGO_MIDDLE_M * np.stack([np.cos(ego[:, 2]), np.sin(ego[:, 2])], 1)
     population.reserve(EGO_SIZE_M, middle)
-    fill(Stage(population, streets, ego))
+    fill(Stage(population, streets, ego, options.traffic_percent / 100))
     light = draw_light(look)
     low, high = ego[:, :2].min(0) - 75.0, ego[:, :2].max(0) + 75.0
     shadows = [shadow_outline(b.size, b.track[0], light) for b in population.bodies if b.static]

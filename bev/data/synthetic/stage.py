@@ -24,17 +24,18 @@ class Stage:
         people: the population that is filled. streets: the street grid.
         ego: (T, 3) x, y [m], heading [rad] of the ego vehicle in the city frame, at ``times`` (T,) [s].
         units: length of street that the ego vehicle comes near, in units of 100 m.
+        traffic: factor on the mean numbers of vehicles and people.
     """
 
-    def __init__(self, people: Population, streets: Streets, ego: np.ndarray) -> None:
+    def __init__(self, people: Population, streets: Streets, ego: np.ndarray, traffic: float = 1.0) -> None:
         self.people, self.streets, self.ego = people, streets, ego
         self.random, self.times = people.random, people.times
         driven = float(np.linalg.norm(np.diff(ego[:, :2], axis=0), axis=1).sum())
-        self.units = (driven + 75.0) / 100.0
+        self.units, self.traffic = (driven + 75.0) / 100.0, traffic
 
     def count(self, per_unit: float) -> int:
-        """A random number of things, for their mean on 100 m of street."""
-        return int(self.random.poisson(per_unit * self.units))
+        """A random number of bodies, for their mean on 100 m of street in ordinary traffic."""
+        return int(self.random.poisson(per_unit * self.units * self.traffic))
 
     def repeat(self, count: int, attempt: Callable[[], bool], tries: int = 5) -> int:
         """Do something ``count`` times, each time with up to ``tries`` attempts; returns how often it was done."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,66 +14,114 @@ from bev.geometry.rotations import rotation_about_z
 from bev.registry import MODELS
 from bev.structures import Boxes3D
 from bev.structures.boxes3d import Frame
+from bev.structures.conventions import CLASSES
 
 CODE_SIZE = 10
 
 
 class CellCodes(NamedTuple):
-    """Boxes inside the grid as codes.
+    """Codes that M cells of one frame should hold.
 
     Attributes:
-        cell: (M,) int64 ``y * X + x`` of the centre's cell.
+        cell: (M,) int64 ``y * X + x``, each once.
         code: (M, 10) dx, dy (cells from the cell's lower corner), z m, log l, log w, log h, sin, cos, vx, vy m/s.
         weight: (M, 10) 0 where the ground truth is not known (velocity NaN), else 1.
-        inside: (M_all,) bool, which of the boxes lie inside.
+        box: (M,) int64, which box each cell tells of.
     """
 
     cell: Tensor
     code: Tensor
     weight: Tensor
-    inside: Tensor
+    box: Tensor
 
 
 @MODELS.register_module()
 class CenterCoder:
-    """Codes of boxes at their centre's cell.
+    """Codes of boxes at the cells around their centres.
 
     Args:
         grid: cells of the head's maps (one level).
         ray_aligned: heading and velocity relative to the cell's direction from the origin, as an image shows them.
+        mean_size_m: (length, width, height) of each class. Sizes are then coded as the log ratio to the class's mean
+            and z without half its height: what is left to learn is the difference from the ordinary.
     """
 
-    def __init__(self, grid: BEVGrid, ray_aligned: bool = False) -> None:
+    def __init__(
+        self, grid: BEVGrid, ray_aligned: bool = False, mean_size_m: Mapping[str, Sequence[float]] | None = None
+    ) -> None:
         self.grid, self.ray_aligned = grid, ray_aligned
+        if mean_size_m is not None and sorted(mean_size_m) != sorted(CLASSES):
+            raise ValueError(f"mean_size_m must hold every class once, got {sorted(mean_size_m)}")
+        known = None if mean_size_m is None else torch.tensor([mean_size_m[name] for name in CLASSES])
+        # Rows z, log l, log w, log h of every class: what is taken away from the code.
+        self.ordinary = None if known is None else torch.cat([known[:, 2:] / 2, known.log()], 1)
 
-    def encode(self, boxes: Boxes3D) -> CellCodes:
-        """Boxes of the reference frame -> codes of those whose centre is inside the grid (height is ignored)."""
+    def center_cells(self, boxes: Boxes3D) -> tuple[Tensor, Tensor]:
+        """(M,) int64 cell of each centre (height is ignored), arbitrary where not inside, and (M,) bool inside."""
         center = torch.cat([boxes.center_m[:, :2], torch.full_like(boxes.center_m[:, 2:], self.grid.z_m[0])], -1)
-        cell, inside = self.grid.flat_index(center)
-        cell, kept = cell[inside], boxes[inside]
-        turn = -self._direction_rad(cell)
-        yaw, velocity = kept.yaw_rad + turn, _rotate(kept.velocity_mps, turn)
-        known = torch.isfinite(velocity)
-        offset = kept.center_m[:, :2] / kept.center_m.new_tensor([self.grid.x_m[2], self.grid.y_m[2]])
-        low = kept.center_m.new_tensor([self.grid.x_m[0] / self.grid.x_m[2], self.grid.y_m[0] / self.grid.y_m[2]])
-        offset = offset - low - torch.stack([cell % self.grid.shape[2], cell // self.grid.shape[2]], -1)
-        angle = torch.stack([yaw.sin(), yaw.cos()], -1)
-        code = torch.cat([offset, kept.center_m[:, 2:], kept.size_m.log(), angle, velocity.nan_to_num(0.0)], -1)
-        weight = torch.cat([torch.ones_like(code[:, :8]), known.to(code)], -1)
-        return CellCodes(cell, code, weight, inside)
+        return self.grid.flat_index(center)
+
+    def encode(self, boxes: Boxes3D, radius: int = 0) -> CellCodes:
+        """Boxes of the reference frame -> codes of those whose centre is inside the grid.
+
+        Args:
+            boxes: with global labels.
+            radius: every cell of the square of half side ``radius`` around a centre's cell shall tell of the box;
+                where two boxes claim a cell, the nearer centre has it.
+        """
+        center_cell, inside = self.center_cells(boxes)
+        box = inside.nonzero().squeeze(1)
+        cell, box = self._around(center_cell[box], box, radius)
+        offset = self._offset(boxes.center_m[box], cell)
+        if radius:
+            cell, box, offset = _nearest(cell, box, offset)
+        return self._codes(boxes[box], cell, box, offset)
 
     def decode(self, cell: Tensor, code: Tensor, label: Tensor, score: Tensor, frame: Frame = "lidar") -> Boxes3D:
         """(M,) cells, (M, 10) codes, labels and scores -> boxes of the reference frame."""
-        corner = torch.stack([cell % self.grid.shape[2], cell // self.grid.shape[2]], -1)
         step = code.new_tensor([self.grid.x_m[2], self.grid.y_m[2]])
-        center_xy = (corner + code[:, :2]) * step + code.new_tensor([self.grid.x_m[0], self.grid.y_m[0]])
+        center_xy = (self._corner(cell) + code[:, :2]) * step + code.new_tensor([self.grid.x_m[0], self.grid.y_m[0]])
         turn = self._direction_rad(cell)
         yaw = torch.atan2(code[:, 6], code[:, 7]) + turn
         yaw = torch.remainder(yaw + math.pi, 2 * math.pi) - math.pi
-        center = torch.cat([center_xy, code[:, 2:3]], -1)
+        z, log_size = self._plus_ordinary(code[:, 2:6], label, 1.0).split([1, 3], -1)
         # exp(5) = 148 m: an untrained network must not overflow.
-        size = code[:, 3:6].clamp(max=5.0).exp()
+        size = log_size.clamp(max=5.0).exp()
+        center = torch.cat([center_xy, z], -1)
         return Boxes3D(center, size, yaw, _rotate(code[:, 8:10], turn), label, score, frame)
+
+    def _codes(self, boxes: Boxes3D, cell: Tensor, box: Tensor, offset: Tensor) -> CellCodes:
+        turn = -self._direction_rad(cell)
+        yaw, velocity = boxes.yaw_rad + turn, _rotate(boxes.velocity_mps, turn)
+        shape = torch.cat([boxes.center_m[:, 2:], boxes.size_m.log()], -1)
+        shape = self._plus_ordinary(shape, boxes.label, -1.0)
+        angle = torch.stack([yaw.sin(), yaw.cos()], -1)
+        code = torch.cat([offset, shape, angle, velocity.nan_to_num(0.0)], -1)
+        weight = torch.cat([torch.ones_like(code[:, :8]), torch.isfinite(velocity).to(code)], -1)
+        return CellCodes(cell, code, weight, box)
+
+    def _plus_ordinary(self, shape: Tensor, label: Tensor, sign: float) -> Tensor:
+        return shape if self.ordinary is None else shape + sign * self.ordinary.to(shape)[label]
+
+    def _around(self, cell: Tensor, box: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+        """The cells within ``radius`` of each cell, without those beyond the grid's border, and their boxes."""
+        if radius == 0:
+            return cell, box
+        _, height, width = self.grid.shape
+        shift = torch.arange(-radius, radius + 1, device=cell.device)
+        dy, dx = (axis.flatten() for axis in torch.meshgrid(shift, shift, indexing="ij"))
+        x, y = (cell % width)[:, None] + dx, (cell // width)[:, None] + dy
+        within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        return (y * width + x)[within], box[:, None].expand_as(x)[within]
+
+    def _offset(self, center_m: Tensor, cell: Tensor) -> Tensor:
+        """(M, 2) from the cells' lower corners to the centres, in cells."""
+        low = center_m.new_tensor([self.grid.x_m[0] / self.grid.x_m[2], self.grid.y_m[0] / self.grid.y_m[2]])
+        step = center_m.new_tensor([self.grid.x_m[2], self.grid.y_m[2]])
+        return center_m[:, :2] / step - low - self._corner(cell)
+
+    def _corner(self, cell: Tensor) -> Tensor:
+        return torch.stack([cell % self.grid.shape[2], cell // self.grid.shape[2]], -1)
 
     def _direction_rad(self, cell: Tensor) -> Tensor:
         if not self.ray_aligned:
@@ -80,6 +129,17 @@ class CenterCoder:
         x = self.grid.x_m[0] + (cell % self.grid.shape[2] + 0.5) * self.grid.x_m[2]
         y = self.grid.y_m[0] + (cell // self.grid.shape[2] + 0.5) * self.grid.y_m[2]
         return torch.atan2(y, x)
+
+
+def _nearest(cell: Tensor, box: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each cell once, with the claim whose centre is nearest to the cell's middle."""
+    near_first = (offset - 0.5).square().sum(-1).argsort(stable=True)
+    by_cell = near_first[cell[near_first].argsort(stable=True)]
+    ordered = cell[by_cell]
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    chosen = by_cell[first]
+    return cell[chosen], box[chosen], offset[chosen]
 
 
 def _rotate(vector: Tensor, angle_rad: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -35,7 +34,7 @@ class SeparateHead(nn.Sequential):
 
 
 class TaskTargets(NamedTuple):
-    """Targets of one task: heatmap (B, K, Y, X), and the codes of each of the B samples."""
+    """Targets of one task: heatmap (B, K, Y, X), and the codes of each of the B samples' cells."""
 
     heatmap: Tensor
     codes: list[CellCodes]
@@ -52,6 +51,8 @@ class CenterHead(nn.Module):
         shared_channels, head_channels: widths of the shared 3x3 convolution and of the branches.
         joint_regression: one branch for the whole box code instead of the published five; a third of the cost.
         min_overlap, min_radius: size of the heatmap's Gaussians.
+        regression_radius: the cells of the square of that half side around a centre's cell learn the box's code, not
+            the centre's alone (0, as published): a peak that is one cell off still finds its box.
         loss_weights: of ``heatmap`` and ``bbox``.
         code_weights: 10 factors of the L1 terms.
         max_candidates: peaks a task that enter the suppression.
@@ -73,6 +74,7 @@ class CenterHead(nn.Module):
         joint_regression: bool = False,
         min_overlap: float = 0.1,
         min_radius: int = 2,
+        regression_radius: int = 0,
         loss_weights: Mapping[str, float] | None = None,
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
         max_candidates: int = 500,
@@ -85,7 +87,7 @@ class CenterHead(nn.Module):
             raise ValueError(f"tasks must hold every class once, got {tasks}")
         self.coder, self.score_threshold = coder, score_threshold
         self.max_candidates, self.max_boxes = max_candidates, max_boxes
-        self.min_overlap, self.min_radius = min_overlap, min_radius
+        self.min_overlap, self.min_radius, self.regression_radius = min_overlap, min_radius, regression_radius
         self.loss_weights = {"heatmap": 1.0, "bbox": 0.25, **(loss_weights or {})}
         self.task_labels = [[CLASSES.index(name) for name in task] for task in tasks]
         self.register_buffer("code_weights", torch.tensor(code_weights, dtype=torch.float32), persistent=False)
@@ -105,27 +107,32 @@ class CenterHead(nn.Module):
         return [{name: branch(shared) for name, branch in task.items()} for task in self.task_heads]  # type: ignore
 
     def target_counts(self, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
-        """``boxes_{task}``: number of ground-truth boxes of each task inside the grid."""
-        codes = [self.coder.encode(b) for b in boxes]
-        labels = torch.cat([b.label[c.inside] for b, c in zip(boxes, codes)])
-        known = [torch.isin(labels, labels.new_tensor(task)) for task in self.task_labels]
-        return {f"boxes_{i}": mask.sum().float() for i, mask in enumerate(known)}
+        """``boxes_{task}`` and ``cells_{task}``: ground-truth boxes of each task inside the grid, and cells that learn
+        a box's code."""
+        counts = {}
+        for i, labels in enumerate(self.task_labels):
+            members = [_of_labels(b, labels) for b in boxes]
+            counts[f"boxes_{i}"] = torch.stack([self.coder.center_cells(b)[1].sum() for b in members]).sum().float()
+            cells = sum(len(self.coder.encode(b, self.regression_radius).cell) for b in members)
+            counts[f"cells_{i}"] = counts[f"boxes_{i}"].new_tensor(float(cells))
+        return counts
 
     def targets(self, boxes: Sequence[Boxes3D]) -> list[TaskTargets]:
         """Ground truth of B frames -> targets of each task."""
-        return [self._task_targets([_of_labels(b, labels) for b in boxes], len(labels)) for labels in self.task_labels]
+        return [self._task_targets([_of_labels(b, labels) for b in boxes], labels) for labels in self.task_labels]
 
-    def _task_targets(self, boxes: Sequence[Boxes3D], num_classes: int) -> TaskTargets:
+    def _task_targets(self, boxes: Sequence[Boxes3D], labels: Sequence[int]) -> TaskTargets:
         _, height, width = self.coder.grid.shape
         heatmaps, codes = [], []
         for sample in boxes:
-            code = self.coder.encode(sample)
-            kept = sample[code.inside]
+            cell, inside = self.coder.center_cells(sample)
+            cell, kept = cell[inside], sample[inside]
             size = kept.size_m / kept.size_m.new_tensor([self.coder.grid.x_m[2], self.coder.grid.y_m[2], 1.0])
             radius = gaussian_radius(size[:, 0], size[:, 1], self.min_overlap).long().clamp(min=self.min_radius)
-            cell_xy = torch.stack([code.cell % width, code.cell // width], -1)
-            heatmaps.append(draw_heatmap(cell_xy, radius, kept.label, (num_classes, height, width)))
-            codes.append(code)
+            channel = (kept.label[:, None] == kept.label.new_tensor(labels)).int().argmax(1)
+            cell_xy = torch.stack([cell % width, cell // width], -1)
+            heatmaps.append(draw_heatmap(cell_xy, radius, channel, (len(labels), height, width)))
+            codes.append(self.coder.encode(sample, self.regression_radius))
         return TaskTargets(torch.stack(heatmaps), codes)
 
     def loss(
@@ -134,9 +141,9 @@ class CenterHead(nn.Module):
         """Terms ``loss_heatmap`` and ``loss_bbox`` of every task, divided by ``avg_factors`` (at least 1)."""
         losses = {}
         for i, (output, target) in enumerate(zip(outputs, self.targets(boxes))):
-            scale = 1.0 / avg_factors[f"boxes_{i}"].clamp(min=1.0)
-            heat = gaussian_focal_loss(output["heatmap"], target.heatmap) * scale
-            regression = self._code_loss(self._codes_at(output, [c.cell for c in target.codes]), target.codes) * scale
+            heat = gaussian_focal_loss(output["heatmap"], target.heatmap) / avg_factors[f"boxes_{i}"].clamp(min=1.0)
+            regression = self._code_loss(self._codes_at(output, [c.cell for c in target.codes]), target.codes)
+            regression = regression / avg_factors[f"cells_{i}"].clamp(min=1.0)
             losses[f"task{i}.loss_heatmap"] = heat * self.loss_weights["heatmap"]
             losses[f"task{i}.loss_bbox"] = regression * self.loss_weights["bbox"]
         return losses
@@ -173,7 +180,5 @@ class CenterHead(nn.Module):
 
 
 def _of_labels(boxes: Boxes3D, labels: Sequence[int]) -> Boxes3D:
-    """Boxes of the given labels, relabelled by their position in ``labels``."""
-    match = boxes.label[:, None] == boxes.label.new_tensor(labels)[None]
-    kept = match.any(1)
-    return replace(boxes[kept], label=match[kept].float().argmax(1))
+    """Boxes of the given labels."""
+    return boxes[(boxes.label[:, None] == boxes.label.new_tensor(labels)[None]).any(1)]

@@ -119,8 +119,8 @@ class LiftSplat(nn.Module):
             rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
         pooled = bev_pool(depth.flatten(0, 3), rows, plan)
         if self.normalize:
-            weight = pooled[:, -1:]
-            pooled = torch.cat([pooled[:, :-1] / (weight + _FEW), (weight + _FEW).log()], 1)
+            weight = pooled[:, -1:] + _FEW
+            pooled = torch.cat([pooled[:, :-1] * weight.reciprocal(), weight.log()], 1)
         grid = pooled.view(batch, z_count, y_count, x_count, -1)
         return grid.permute(0, 4, 1, 2, 3).flatten(1, 2)
 
