@@ -1,6 +1,6 @@
 """Does a detector use its cameras' geometry? Scores of one network, untrained and trained with true and shuffled rigs.
 
-    python -m benchmarks.geometry [--config C] [--steps 300] [--root data/synthetic] [--out work_dirs/geometry]
+    python -m benchmarks.geometry [--config C] [--steps 1500] [--root data/synthetic] [--out work_dirs/geometry]
 
 Three rows on the same held-out frames, always scored with the true calibration unless said otherwise:
 untrained; trained; trained on frames whose calibrations were dealt to the wrong cameras (a new deal every draw). A
@@ -82,7 +82,7 @@ def main() -> None:
     """Print and write the four rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/bevdet/bevdet_tiny_synthetic.py")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--root", default="data/synthetic")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/geometry"))
     args = parser.parse_args()

@@ -16,7 +16,9 @@ CONFIG, VERSION, SPLIT = "configs/bevdet/bevdet_tiny_synthetic.py", "v1.0-synthe
 
 def stages(data: Path, out: Path, quick: bool) -> dict[str, str]:
     """The commands by stage, as a user would type them."""
-    scenes = "--scenes 4 --val-scenes 1 --frames-per-scene 8" if quick else "--scenes 42 --val-scenes 4"
+    # Many short scenes: frames of one scene show the same parked vehicles again and again.
+    full = "--scenes 168 --val-scenes 16 --frames-per-scene 10 --sweeps 1"
+    scenes = "--scenes 4 --val-scenes 1 --frames-per-scene 8" if quick else full
     steps = "train_cfg.max_steps=4" if quick else ""
     roots = " ".join(f"{key}={data}" for key in ROOT_KEYS)
     results = f"{out}/results.json"

@@ -23,7 +23,7 @@ class MuonAdamW(Optimizer):
 
     A weight (out, in, kh, kw) is taken as the matrix (out, in kh kw). Its update is scaled to the root mean square that
     AdamW's has (arXiv 2502.16982), so that one learning rate and one weight decay serve both rules. A small detector
-    trained for minutes reaches with it the loss that AdamW reaches with about half as many samples again.
+    trained for minutes reached with it the loss that AdamW reached with half as many samples again.
 
     Args:
         params: parameters or groups.

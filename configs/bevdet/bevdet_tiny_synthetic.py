@@ -46,7 +46,7 @@ model = dict(
         head_channels=32,
         joint_regression=True,
         regression_radius=1,
-        loss_weights=dict(bbox=1.0),
+        loss_weights=dict(bbox=0.5),
         nms_radius_m=dict(
             car=1.5, truck=2.0, construction_vehicle=2.0, bus=3.0, trailer=3.0, barrier=0.7, motorcycle=0.6,
             bicycle=0.6, pedestrian=0.4, traffic_cone=0.4,
@@ -64,4 +64,5 @@ optim_wrapper = dict(
     dtype="bfloat16",
     optimizer=dict(_delete_=True, type="MuonAdamW", lr=1e-2, weight_decay=0.01),
 )
-train_cfg = dict(max_steps=1000)
+train_dataloader = dict(batch_size=1)
+train_cfg = dict(max_steps=2300)

@@ -80,4 +80,4 @@ optim_wrapper = dict(
         custom_keys={"pts_bbox_head": dict(lr_mult=0.5), "pts_bbox_head.image_head": dict(lr_mult=1.0)}
     ),
 )
-train_cfg = dict(max_steps=2400)
+train_cfg = dict(max_steps=2600)
