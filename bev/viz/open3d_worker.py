@@ -1,12 +1,8 @@
-"""Draws scenes with Open3D in a process of its own; started by :mod:`bev.viz.renderer` as a file, not as a module.
+"""Draws scenes with Open3D in a process of its own; started by :mod:`bev.viz.renderer` as a file of its own.
 
 Filament, Open3D's renderer, ends the whole process where a driver is missing, and writes to standard output. Here this
 harms nobody. Messages are pickles over standard input and output, both ends of which belong to the same program.
 This file imports nothing of the library, so that the process starts in the time of Open3D's own import.
-
-On Linux every picture is drawn by a fork that has its own Filament. On Mesa's software driver (22.3, Open3D 0.20) the
-first picture of a process takes 0.3 s; any later one with new geometry takes 5 to 30 s of both cores, even by a new
-OffscreenRenderer. Open3D is imported once, before the forks, and starts no threads until it draws.
 """
 
 from __future__ import annotations
@@ -15,23 +11,32 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
 
+# Seen from above, each layer is lifted over the one before: with parallel rays this changes nothing but the order.
+_LAYER_STEP_M = 200.0
 
-def _geometry(o3d: Any, shape: dict[str, Any]) -> Any:
-    xyz = np.ascontiguousarray(shape["xyz_m"], np.float64)
+
+def _geometry(o3d: Any, shape: dict[str, Any], lift_m: float = 0.0) -> Any:
+    """Points or a mesh, always with texture coordinates, all zero.
+
+    Without them Open3D (0.20) hands uninitialised ones to its unlit shader, which samples a white texture by them: not
+    to be seen, but a software driver then filters over any number of texels, up to a minute a picture. Point clouds
+    get zeros in Open3D's tensor class only.
+    """
+    xyz = np.ascontiguousarray(shape["xyz_m"], np.float64) + [0.0, 0.0, lift_m]
     color = np.ascontiguousarray(shape["color"], np.float64) / 255
     if shape["triangles"] is None:
-        geometry = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(xyz))
-        geometry.colors = o3d.utility.Vector3dVector(color)
-        return geometry
+        cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor(xyz.astype(np.float32)))
+        cloud.point.colors = o3d.core.Tensor(color.astype(np.float32))
+        return cloud
     geometry = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(xyz), o3d.utility.Vector3iVector(np.ascontiguousarray(shape["triangles"], np.int32))
     )
     geometry.vertex_colors = o3d.utility.Vector3dVector(color)
+    geometry.triangle_uvs = o3d.utility.Vector2dVector(np.zeros((3 * len(shape["triangles"]), 2)))
     return geometry
 
 
@@ -49,38 +54,35 @@ def _linear(color: tuple[int, int, int]) -> np.ndarray:
     return np.array([*curve, 1.0], np.float32)
 
 
-def render(o3d: Any, job: dict[str, Any]) -> np.ndarray:
-    """(side, side, 3) uint8 picture of a mesh from above; vertices lie below ``height_m``."""
-    rendering, side, r = o3d.visualization.rendering, job["side_px"], job["range_m"]
-    renderer = rendering.OffscreenRenderer(side, side)
-    scene = renderer.scene
-    scene.set_background(_linear(job["background"]))
-    scene.view.set_post_processing(False)  # tone mapping would change the colours
-    if len(job["mesh"]["triangles"]):
-        scene.add_geometry("scene", _geometry(o3d, job["mesh"]), _material(rendering, 1.0))
-    far_m = 2 * job["height_m"]
-    scene.camera.set_projection(rendering.Camera.Projection.Ortho, -r, r, -r, r, 0.1, far_m)
-    scene.camera.look_at([0, 0, 0], [0, 0, job["height_m"]], [*job["up_xy"], 0])
-    return np.asarray(renderer.render_to_image()).copy()
+class OffScreen:
+    """One square off-screen renderer, made anew where the size changes."""
 
+    def __init__(self, o3d: Any) -> None:
+        self.o3d, self.side_px = o3d, 0
+        self.renderer: Any = None
 
-def in_fork(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The answer of ``work``, done by a fork of this process that ends at once afterwards."""
-    source, sink = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(source)
-        with os.fdopen(sink, "wb") as pipe:
-            pickle.dump(work(), pipe, protocol=5)
-        os._exit(0)  # tearing Filament down may crash
-    os.close(sink)
-    with os.fdopen(source, "rb") as pipe:
-        data = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status != 0 or not data:
-        return {"error": f"its process ended with status {status}"}
-    answer: dict[str, Any] = pickle.loads(data)
-    return answer
+    def render(self, job: dict[str, Any]) -> np.ndarray:
+        """(side, side, 3) uint8 picture of a scene from above."""
+        rendering = self.o3d.visualization.rendering
+        if self.renderer is None or self.side_px != job["side_px"]:
+            self.renderer = None  # two of them at a time are not allowed
+            self.renderer, self.side_px = rendering.OffscreenRenderer(job["side_px"], job["side_px"]), job["side_px"]
+        scene = self.renderer.scene
+        scene.clear_geometry()
+        scene.set_background(_linear(job["background"]))
+        scene.view.set_post_processing(False)  # tone mapping would change the colours
+        material = _material(rendering, job["point_size_px"])
+        for i, (name, shape) in enumerate(job["layers"]):
+            if len(shape["xyz_m"]):
+                scene.add_geometry(name, _geometry(self.o3d, shape, i * _LAYER_STEP_M), material)
+        self._look_down(scene.camera, rendering, job["range_m"], job["up_xy"], len(job["layers"]))
+        return np.asarray(self.renderer.render_to_image()).copy()
+
+    def _look_down(self, camera: Any, rendering: Any, range_m: float, up_xy: tuple[float, float], layers: int) -> None:
+        height_m = (layers + 1) * _LAYER_STEP_M
+        r = range_m
+        camera.set_projection(rendering.Camera.Projection.Ortho, -r, r, -r, r, 0.1, height_m + 2 * _LAYER_STEP_M)
+        camera.look_at([0, 0, 0], [0, 0, height_m], [*up_xy, 0])
 
 
 def show(o3d: Any, job: dict[str, Any]) -> None:
@@ -127,10 +129,10 @@ def _put_frame(o3d: Any, window: Any, previous: dict[str, Any] | None, frame: di
     window.title = frame["title"]
 
 
-def _answer(o3d: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _answer(off_screen: OffScreen, o3d: Any, job: dict[str, Any]) -> dict[str, Any]:
     try:
         if job["task"] == "render":
-            return {"picture": render(o3d, job)}
+            return {"picture": off_screen.render(job)}
         show(o3d, job)
         return {}
     except Exception as error:  # any failure of the renderer is told to the other side, which raises it
@@ -149,14 +151,13 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
         send({"error": f"open3d cannot be imported: {error}"})
         return
     send({"version": o3d.__version__})
+    off_screen = OffScreen(o3d)
     while True:
         try:
             job = pickle.load(source)
         except EOFError:
             return
-        # Elsewhere forks are missing (Windows) or not safe (macOS).
-        forks = job["task"] == "render" and sys.platform == "linux"
-        send(in_fork(lambda: _answer(o3d, job)) if forks else _answer(o3d, job))
+        send(_answer(off_screen, o3d, job))
 
 
 def main() -> None:

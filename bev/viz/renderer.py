@@ -6,7 +6,6 @@ import atexit
 import importlib.util
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ import numpy as np
 from bev.viz.palette import GROUND
 from bev.viz.scene import Mesh, Points, Scene
 from bev.viz.text import Picture
-from bev.viz.top_view import LAYER_STEP_M, top_mesh
 
 SYSTEM_PACKAGES = "libegl1 libgl1 libidn2-0 libudev1 libusb-1.0-0 libvulkan1 libx11-6 mesa-vulkan-drivers"
 _WORKER = Path(__file__).with_name("open3d_worker.py")
@@ -63,11 +61,9 @@ class BEVRenderer:
         job = {
             "task": "render",
             "side_px": side_px * _SUPERSAMPLING,
+            "point_size_px": max(side_px * _SUPERSAMPLING / 700, 1.0),
             "background": tuple(GROUND),
-            "mesh": _packed_shape(top_mesh(scene)),
-            "height_m": (len(scene.layers) + 1) * LAYER_STEP_M,
-            "up_xy": scene.up_xy,
-            "range_m": scene.range_m,
+            **_packed(scene),
         }
         picture = self._ask(job, _TIMEOUT_S)["picture"]
         return np.asarray(cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA))
@@ -128,7 +124,6 @@ class _Worker:
         code = f"import runpy; runpy.run_path({str(_WORKER)!r}, run_name='__main__')"
         self._process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-c", code],
-            start_new_session=True,  # a group of its own: ended with all its forks
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -150,7 +145,7 @@ class _Worker:
 
     def _receive(self, timeout_s: float | None) -> dict[str, Any]:
         assert self._process.stdout is not None
-        timer = None if timeout_s is None else threading.Timer(timeout_s, self._kill)
+        timer = None if timeout_s is None else threading.Timer(timeout_s, self._process.kill)
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -174,15 +169,6 @@ class _Worker:
             f"apt-get install --no-install-recommends {SYSTEM_PACKAGES}"
         )
 
-    def _kill(self) -> None:
-        if hasattr(os, "killpg"):
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it has ended meanwhile
-                pass
-        else:
-            self._process.kill()
-
     def close(self) -> None:
         """End the process; safe to call twice."""
         for pipe in (self._process.stdin, self._process.stdout):
@@ -194,7 +180,7 @@ class _Worker:
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            self._kill()
+            self._process.kill()
             self._process.wait()
         self._log.close()
 
