@@ -107,13 +107,15 @@ def draw_results(
     shared_renderer().start()
     for index in track(chosen, description="pictures"):
         sample = frames[index]
-        boxes = None
-        if predictions is not None:
-            boxes = predictions.get(sample.token)
-            if boxes is None:
-                boxes = Boxes3D.empty(sample.boxes.frame if sample.boxes is not None else "lidar")
+        boxes = _boxes_of(sample, predictions)
         paths.append(draw_frame(sample, boxes, Path(directory) / f"{index:05d}_{sample.token}.png", options))
     return paths
+
+
+def _boxes_of(sample: Sample, predictions: Mapping[str, Boxes3D] | None) -> Boxes3D | None:
+    if predictions is None or sample.token in predictions:
+        return None if predictions is None else predictions[sample.token]
+    return Boxes3D.empty(sample.boxes.frame if sample.boxes is not None else "lidar")
 
 
 def show_results(
@@ -126,7 +128,7 @@ def show_results(
     scenes, titles = [], []
     for index in indices:
         sample = frames[index]
-        boxes = None if predictions is None else predictions.get(sample.token)
+        boxes = _boxes_of(sample, predictions)
         scenes.append(build_scene(sample, box_layers(sample, boxes, options), options))
         titles.append(f"{sample.scene} {sample.token}")
     shared_renderer().show(scenes, titles)

@@ -25,7 +25,7 @@ def draw_title(sample: Sample, layers: Sequence[BoxLayer], width: int, text_px: 
     strip, margin, top = blank(round(text_px * 1.9), width), text_px // 2, text_px * 0.35
     counts = "    ".join(_count(layer, options) for layer in layers)
     draw_text(strip, counts, (width - margin, top), text_px, INK, "right")
-    names = [" ".join(n for n in (sample.scene, t) if n) for t in (sample.token, f"{sample.token[:8]}…", "")]
+    names = [" ".join(n for n in (sample.scene, t) if n) for t in (sample.token, f"{sample.token[:8]}...", "")]
     room = width - text_size(counts, text_px)[0] - 4 * margin
     name = next((n for n in names if text_size(n, text_px)[0] <= room), "")
     draw_text(strip, name, (margin, top), text_px, INK)
@@ -35,8 +35,8 @@ def draw_title(sample: Sample, layers: Sequence[BoxLayer], width: int, text_px: 
 def _count(layer: BoxLayer, options: DrawOptions) -> str:
     number = len(layer.boxes)
     if not layer.scores:
-        return f"{number} {layer.name}"
-    return f"{number} {layer.name}{'' if number == 1 else 's'} (score ≥ {options.score_threshold:g})"
+        return f"{number} {layer.name} box{'' if number == 1 else 'es'}"
+    return f"{number} {layer.name}{'' if number == 1 else 's'} (score at least {options.score_threshold:g})"
 
 
 def draw_legend(layers: Sequence[BoxLayer], points: bool, width: int, text_px: int) -> Picture:
