@@ -103,7 +103,7 @@ def _rings(range_m: float, ground_m: float, line_m: float) -> Mesh:
 def _ring_labels(range_m: float, frame: RefFrame) -> tuple[Label, ...]:
     forward = np.array(frame.forward_xy)
     right = np.array([forward[1], -forward[0]])
-    direction = np.sin(0.35) * right + np.cos(0.35) * forward
+    direction = (right - forward) / np.sqrt(2)  # behind and to the right: seldom where the objects are
     places = [(radius, direction * radius) for radius in ring_radii_m(range_m)]
     return tuple(Label(f"{r:g} m", (float(xy[0]), float(xy[1]), frame.ground_m)) for r, xy in places)
 

@@ -14,7 +14,7 @@ from rich.progress import track
 from bev.structures import Boxes3D, Sample
 from bev.viz.bev_scene import build_scene, camera_rows, ref_frame
 from bev.viz.cameras import draw_camera
-from bev.viz.layout import bev_below, compose, label_bev, mosaic
+from bev.viz.layout import bev_below, compose, gap_px, label_bev, mosaic
 from bev.viz.options import DrawOptions
 from bev.viz.renderer import BEVRenderer, shared_renderer
 from bev.viz.style import BoxLayer, box_layers
@@ -50,17 +50,17 @@ def frame_picture(
     Raises:
         ImportError, RenderError: Open3D is not installed or cannot draw here.
     """
+    renderer = renderer or shared_renderer()
+    renderer.start()
     layers = box_layers(sample, predictions, options)
     scene = build_scene(sample, layers, options)
     rows = camera_rows(sample.rig, ref_frame(sample).forward_xy)
     tiles = [[_camera(sample, index, layers, options) for index in row] for row in rows]
-    gap = max(round(options.tile_width_px / 106), 2)
-    cameras = mosaic(tiles, gap)
+    cameras = mosaic(tiles, gap_px(options))
     side = min(cameras.shape[1], 1400) if bev_below(cameras, options) else max(cameras.shape[0], 400)
-    bev = (renderer or shared_renderer()).render(scene, side)
+    bev = renderer.render(scene, side)
     label_bev(bev, scene)
-    title = f"{sample.scene}   {sample.token}" if sample.scene else sample.token
-    return compose(cameras, bev, title, layers, options)
+    return compose(cameras, bev, sample, layers, options)
 
 
 def _camera(sample: Sample, index: int, layers: tuple[BoxLayer, ...], options: DrawOptions) -> Picture:
@@ -104,15 +104,18 @@ def draw_results(
     """
     chosen = range(len(frames)) if indices is None else indices
     paths = []
+    shared_renderer().start()
     for index in track(chosen, description="pictures"):
         sample = frames[index]
-        boxes = None
-        if predictions is not None:
-            boxes = predictions.get(sample.token)
-            if boxes is None:
-                boxes = Boxes3D.empty(sample.boxes.frame if sample.boxes is not None else "lidar")
+        boxes = _boxes_of(sample, predictions)
         paths.append(draw_frame(sample, boxes, Path(directory) / f"{index:05d}_{sample.token}.png", options))
     return paths
+
+
+def _boxes_of(sample: Sample, predictions: Mapping[str, Boxes3D] | None) -> Boxes3D | None:
+    if predictions is None or sample.token in predictions:
+        return None if predictions is None else predictions[sample.token]
+    return Boxes3D.empty(sample.boxes.frame if sample.boxes is not None else "lidar")
 
 
 def show_results(
@@ -125,7 +128,7 @@ def show_results(
     scenes, titles = [], []
     for index in indices:
         sample = frames[index]
-        boxes = None if predictions is None else predictions.get(sample.token)
+        boxes = _boxes_of(sample, predictions)
         scenes.append(build_scene(sample, box_layers(sample, boxes, options), options))
         titles.append(f"{sample.scene} {sample.token}")
     shared_renderer().show(scenes, titles)

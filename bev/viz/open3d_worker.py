@@ -1,4 +1,4 @@
-"""Draws scenes with Open3D in a process of its own; started by :mod:`bev.viz.renderer`, by path.
+"""Draws scenes with Open3D in a process of its own; started by :mod:`bev.viz.renderer` as a file of its own.
 
 Filament, Open3D's renderer, ends the whole process where a driver is missing, and writes to standard output. Here this
 harms nobody. Messages are pickles over standard input and output, both ends of which belong to the same program.
@@ -13,26 +13,30 @@ import sys
 import traceback
 from typing import Any, BinaryIO
 
-# Run by path, the folder of this file would come first when modules are looked up.
-sys.path.pop(0)
-
-import numpy as np  # noqa: E402
+import numpy as np
 
 # Seen from above, each layer is lifted over the one before: with parallel rays this changes nothing but the order.
 _LAYER_STEP_M = 200.0
 
 
 def _geometry(o3d: Any, shape: dict[str, Any], lift_m: float = 0.0) -> Any:
+    """Points or a mesh, always with texture coordinates, all zero.
+
+    Without them Open3D (0.20) hands uninitialised ones to its unlit shader, which samples a white texture by them: not
+    to be seen, but a software driver then filters over any number of texels, up to a minute a picture. Point clouds
+    get zeros in Open3D's tensor class only.
+    """
     xyz = np.ascontiguousarray(shape["xyz_m"], np.float64) + [0.0, 0.0, lift_m]
     color = np.ascontiguousarray(shape["color"], np.float64) / 255
     if shape["triangles"] is None:
-        geometry = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(xyz))
-        geometry.colors = o3d.utility.Vector3dVector(color)
-        return geometry
+        cloud = o3d.t.geometry.PointCloud(o3d.core.Tensor(xyz.astype(np.float32)))
+        cloud.point.colors = o3d.core.Tensor(color.astype(np.float32))
+        return cloud
     geometry = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(xyz), o3d.utility.Vector3iVector(np.ascontiguousarray(shape["triangles"], np.int32))
     )
     geometry.vertex_colors = o3d.utility.Vector3dVector(color)
+    geometry.triangle_uvs = o3d.utility.Vector2dVector(np.zeros((3 * len(shape["triangles"]), 2)))
     return geometry
 
 

@@ -47,6 +47,11 @@ class BEVRenderer:
             raise ImportError("open3d is not installed; install it with: pip install 'bevstack[viz]'")
         self._worker: _Worker | None = None
 
+    def start(self) -> None:
+        """Start the process, unless it runs, without waiting for it."""
+        if self._worker is None:
+            self._worker = _Worker()
+
     def render(self, scene: Scene, side_px: int) -> Picture:
         """(side_px, side_px, 3) uint8 RGB: x and y within ``scene.range_m`` of the origin, ``scene.up_xy`` up.
 
@@ -90,8 +95,8 @@ class BEVRenderer:
         self.close()
 
     def _ask(self, job: dict[str, Any], timeout_s: float | None) -> dict[str, Any]:
-        if self._worker is None:
-            self._worker = _Worker()
+        self.start()
+        assert self._worker is not None
         try:
             return self._worker.ask(job, timeout_s)
         except RenderError:
@@ -115,21 +120,22 @@ class _Worker:
 
     def __init__(self) -> None:
         self._log: IO[bytes] = tempfile.TemporaryFile()
+        # Not `python FILE`: that would put this folder first on the path, and `text`, `style` ... over other modules.
+        code = f"import runpy; runpy.run_path({str(_WORKER)!r}, run_name='__main__')"
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", str(_WORKER)],
+            [sys.executable, "-X", "faulthandler", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        try:
-            self._receive(_TIMEOUT_S)
-        except RenderError:
-            self.close()
-            raise
+        self._greeted = False
 
     def ask(self, job: dict[str, Any], timeout_s: float | None) -> dict[str, Any]:
         """Send a job and wait for the answer; raises RenderError where there is none."""
         assert self._process.stdin is not None
+        if not self._greeted:  # not on the start: meanwhile the caller had other things to do
+            self._receive(_TIMEOUT_S)
+            self._greeted = True
         try:
             pickle.dump(job, self._process.stdin, protocol=5)
             self._process.stdin.flush()

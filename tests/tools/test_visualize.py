@@ -1,12 +1,15 @@
 """tools/visualize.py as a user types it."""
 
+import runpy
 import subprocess
 import sys
 
 import cv2
 import pytest
+import torch
 
 from bev.data import NuScenesDataset
+from bev.engine import load_config
 from bev.evaluation.nuscenes.submission import (
     boxes_of,
     detections,
@@ -15,6 +18,7 @@ from bev.evaluation.nuscenes.submission import (
     to_ref,
     write_submission,
 )
+from bev.registry import MODELS
 from tests.paths import REPO_ROOT, real_data_dir
 
 
@@ -61,7 +65,26 @@ def test_results(synthetic_root, submission, tmp_path):
     assert len(pictures) == 2 and str(pictures[0]) in done.stdout
     assert cv2.imread(str(pictures[0])).std() > 10
     wrong = _run("--results", submission, *where, "--tokens", "nosuch", "--out-dir", tmp_path)
-    assert wrong.returncode == 2 and "nosuch is not a sample" in wrong.stderr
+    assert wrong.returncode == 2 and "nosuch is not a frame of split synthetic_val" in wrong.stderr
+    where = (*where[:-1], "synthetic_train")
+    wrong = _run("--results", submission, *where, "--out-dir", tmp_path / "none")
+    assert wrong.returncode == 2 and len(wrong.stderr.splitlines()) == 1
+    assert "results.json was not made for split synthetic_train" in wrong.stderr and not (tmp_path / "none").exists()
+
+
+def test_a_checkpoint_draws_the_frame_asked_for(synthetic_root, tmp_path):
+    """The last frame of the split, which a choice of one frame would not have."""
+    config = load_config("configs/bevdet/bevdet_tiny_synthetic.py")
+    model = MODELS.build(config.model)
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "random.pth")
+    token = NuScenesDataset(synthetic_root, "v1.0-synthetic", "synthetic_val").tokens[-1]
+    options = (f"test_dataloader.dataset.root={synthetic_root}", f"work_dir={tmp_path}")
+    command = ("--config", config.filename, "--checkpoint", tmp_path / "random.pth", "--cfg-options", *options)
+    done = _run(*command, "--frames", 1, "--tokens", token, "--out-dir", tmp_path / "pictures")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == [f"00005_{token}.png"]
+    wrong = _run(*command, "--tokens", "nosuch")
+    assert wrong.returncode == 2 and "nosuch is not a frame of split synthetic_val" in wrong.stderr
 
 
 def test_real_frame(tmp_path):
@@ -71,14 +94,24 @@ def test_real_frame(tmp_path):
     assert picture.shape[1] > 1900 and picture.std() > 20
 
 
+def test_mistakes_are_one_line():
+    done = _run("--frame", "nosuch")
+    assert done.returncode == 2 and "expected one info pickle" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--results", "nosuch.json"), "--root"),
-        (("--frame", "nosuch"), "expected one info pickle"),
-        (("--config", "configs/bevdet/bevdet_tiny_synthetic.py"), "--checkpoint"),
+        (("--results", "nosuch.json"), "--results needs --root"),
+        (("--config", "configs/bevdet/bevdet_tiny_synthetic.py"), "--config needs --checkpoint"),
+        (("--frame", "x", "--score-threshold", "2"), "'2' is not a number in 0..1"),
+        (("--frame", "x", "--score-threshold", "nan"), "'nan' is not a number in 0..1"),
+        (("--frame", "x", "--frames", "0"), "'0' is not a positive whole number"),
+        (("--frame", "x", "--frames=-3"), "'-3' is not a positive whole number"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message):
-    done = _run(*arguments)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+def test_wrong_arguments_are_refused_at_once(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(REPO_ROOT / "tools" / "visualize.py"))["parse"](arguments)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]

@@ -1,0 +1,126 @@
+"""Which frames are drawn, and the boxes for them: from a submission, or predicted with a checkpoint.
+
+Not imported with :mod:`bev.viz`: it needs the engine and the evaluation's formats, which drawing a sample does not.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mmengine.config import Config
+from torch.utils.data import Dataset
+
+from bev.data import NuScenesDataset
+from bev.data.draw import Draw
+from bev.engine import test
+from bev.evaluation.nuscenes.submission import boxes_of, read_submission, to_ref
+from bev.registry import DATASETS, ConfigError
+from bev.structures import Boxes3D, Sample
+
+# What a data set of a configuration is told so that its pictures are drawn whole and with LiDAR points.
+_FULL_SIZE = {"image": None, "load_points": True, "transforms": [], "cache": "none"}
+
+
+class Chosen(Dataset[Sample]):
+    """Some frames of a data set, as a data set.
+
+    Args:
+        frames: takes positions and ``Draw``.
+        positions: those wanted, in order.
+    """
+
+    def __init__(self, frames: Any, positions: Sequence[int]) -> None:
+        self.frames, self.positions = frames, list(positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, item: int | Draw) -> Sample:
+        if isinstance(item, Draw):
+            return self.frames[replace(item, index=self.positions[item.index])]
+        return self.frames[self.positions[item]]
+
+    def faults(self) -> Any:
+        """Unreadable files, as the data set counts them."""
+        return self.frames.faults()
+
+
+def choose(tokens: Sequence[str], wanted: Sequence[str] | None, count: int, where: str) -> list[int]:
+    """Positions of the frames to draw.
+
+    Args:
+        tokens: of all frames.
+        wanted: the tokens asked for; None or empty: ``count`` frames, spread evenly.
+        where: names the frames in an error, e.g. ``"split val"``.
+
+    Raises:
+        ConfigError: a token is not there, or there are no frames.
+    """
+    if not tokens:
+        raise ConfigError(f"{where} has no frames to draw")
+    if not wanted:
+        number = min(count, len(tokens))
+        return [i * len(tokens) // number for i in range(number)]
+    position = {token: i for i, token in enumerate(tokens)}
+    for token in wanted:
+        if token not in position:
+            raise ConfigError(f"--tokens: {token} is not a frame of {where}")
+    return [position[token] for token in wanted]
+
+
+def submitted(
+    results: str, frames: NuScenesDataset, wanted: Sequence[str] | None, count: int
+) -> tuple[list[int], Mapping[str, Boxes3D]]:
+    """Positions of frames of a split, and a submission's boxes for them in their reference frames, by token.
+
+    A submission that was made on a part of the split is drawn as far as it goes: frames without results are not chosen,
+    which is said on standard error. That is not an empty list of boxes, which means "nothing found".
+
+    Raises:
+        FileError: the submission cannot be read.
+        ConfigError: it has a frame that the split lacks (it was made for another split), a frame asked for is not in
+            it, or it has none at all.
+    """
+    found = read_submission(results).results
+    known, split = set(frames.tokens), f"split {frames.split} of {frames.root}"
+    for token in found:
+        if token not in known:
+            raise ConfigError(f"{results} was not made for {split}: its frame {token} is not there")
+    there = [i for i, token in enumerate(frames.tokens) if token in found]
+    if 0 < len(there) < len(frames):
+        note = f"{results} has {len(there)} of the {len(frames)} frames of {split}; only those can be drawn"
+        print(note, file=sys.stderr)
+    tokens, poses = frames.tokens, frames.poses()
+    where = results if known.issuperset(wanted or ()) else split
+    chosen = [there[i] for i in choose([tokens[i] for i in there], wanted, count, where)]
+    return chosen, {tokens[i]: to_ref(boxes_of(found[tokens[i]]), poses[i], frames.frame) for i in chosen}
+
+
+def predicted(
+    cfg: Config, checkpoint: str, wanted: Sequence[str] | None, count: int
+) -> tuple[Any, list[int], Mapping[str, Boxes3D]]:
+    """The test frames of a configuration at full size, positions of those to draw, and what a checkpoint finds there.
+
+    Nothing but those is predicted, and nothing is scored.
+
+    Args:
+        cfg: prepared by :func:`bev.engine.prepare`; not changed.
+
+    Raises:
+        ConfigError, CheckpointError: the configuration or the checkpoint cannot be used, a frame is not there.
+    """
+    if not cfg.get("test_dataloader"):
+        raise ConfigError(f"{cfg.filename} has no 'test_dataloader', whose frames could be drawn")
+    node = cfg.test_dataloader.dataset
+    frames = DATASETS.build(node)
+    part = node.get("split")
+    where = f"split {part} of {node.get('root')}" if part else f"the test frames of {cfg.filename}"
+    positions = choose(frames.tokens, wanted, count, where)
+    cfg, boxes = cfg.copy(), {}
+    cfg.test_dataloader = {**cfg.test_dataloader, "dataset": Chosen(frames, positions)}
+    cfg.test_evaluator = []
+    test(cfg, checkpoint, on_result=lambda batch, found: boxes.update(zip(batch.tokens, found)))
+    return DATASETS.build({**node, **_FULL_SIZE}), positions, boxes
