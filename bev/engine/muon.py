@@ -44,8 +44,8 @@ class MuonAdamW(Optimizer):
     ) -> None:
         if lr < 0 or weight_decay < 0 or not 0 <= momentum < 1 or not all(0 <= b < 1 for b in betas):
             raise ValueError(
-                f"MuonAdamW: lr {lr} and weight_decay {weight_decay} must not be negative, momentum {momentum} and betas "
-                f"{tuple(betas)} in [0, 1)"
+                f"MuonAdamW: lr {lr} and weight_decay {weight_decay} must not be negative, momentum {momentum} and "
+                f"betas {tuple(betas)} in [0, 1)"
             )
         defaults = dict(lr=lr, weight_decay=weight_decay, momentum=momentum, betas=tuple(betas), eps=eps)
         super().__init__(params, defaults)
@@ -70,7 +70,7 @@ class MuonAdamW(Optimizer):
         for parameter in parameters:
             by_shape.setdefault((len(parameter), parameter[0].numel()), []).append(parameter)
         for shape, members in by_shape.items():
-            gradients = [p.grad for p in members]
+            gradients = [_gradient(p) for p in members]
             averages = [self._state(p, "momentum") for p in members]
             torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
             ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
@@ -83,7 +83,7 @@ class MuonAdamW(Optimizer):
         if not parameters:
             return
         first, second = group["betas"]
-        gradients = [p.grad for p in parameters]
+        gradients = [_gradient(p) for p in parameters]
         mean = [self._state(p, "exp_avg") for p in parameters]
         square = [self._state(p, "exp_avg_sq") for p in parameters]
         group["steps"] = group.get("steps", 0) + 1
@@ -100,6 +100,11 @@ class MuonAdamW(Optimizer):
         if name not in state:
             state[name] = torch.zeros_like(parameter)
         return state[name]
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
