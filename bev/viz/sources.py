@@ -21,7 +21,7 @@ from bev.registry import DATASETS, ConfigError
 from bev.structures import Boxes3D, Sample
 
 # What a data set of a configuration is told so that its pictures are drawn whole and with LiDAR points.
-_FULL_SIZE = {"image": None, "load_points": True, "transforms": [], "cache": "none"}
+_FULL_SIZE: dict[str, Any] = {"image": None, "load_points": True, "transforms": [], "cache": "none"}
 
 
 class Chosen(Dataset[Sample]):
@@ -119,7 +119,8 @@ def predicted(
     part = node.get("split")
     where = f"split {part} of {node.get('root')}" if part else f"the test frames of {cfg.filename}"
     positions = choose(frames.tokens, wanted, count, where)
-    cfg, boxes = cfg.copy(), {}
+    cfg = cfg.copy()
+    boxes: dict[str, Boxes3D] = {}
     cfg.test_dataloader = {**cfg.test_dataloader, "dataset": Chosen(frames, positions)}
     cfg.test_evaluator = []
     test(cfg, checkpoint, on_result=lambda batch, found: boxes.update(zip(batch.tokens, found)))
