@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 
 from mmengine.config import Config
 
 from bev.engine import load_config, main, prepare, test
-from bev.registry import DATASETS
 from bev.structures import Boxes3D
 from bev.viz import draw_results
+from bev.viz.sources import full_size
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,12 +29,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> None:
-    """Draw what this process predicted over the original pictures, with LiDAR points."""
-    frames = DATASETS.build(
-        {**cfg.test_dataloader.dataset, "image": None, "load_points": True, "transforms": [], "cache": "none"}
-    )
-    draw_results(frames, predictions, directory, [i for i, t in enumerate(frames.tokens) if t in predictions])
+def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> list[str]:
+    """Draw what this process predicted over the original pictures, with LiDAR points; the files' paths."""
+    frames = full_size(cfg.test_dataloader.dataset)
+    positions = [i for i, token in enumerate(frames.tokens) if token in predictions]
+    return [str(path) for path in draw_results(frames, predictions, directory, positions)]
 
 
 def run() -> int:
@@ -42,9 +42,11 @@ def run() -> int:
     predictions: dict[str, Boxes3D] = {}
     keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
     metrics = test(cfg, args.checkpoint, args.out, keep)
-    print(json.dumps(metrics, indent=2))
+    # JSON knows no NaN: an error that nuScenes does not define for a class is null.
+    defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}
+    print(json.dumps(defined, indent=2))
     if args.show_dir:
-        draw(cfg, predictions, args.show_dir)
+        print(*draw(cfg, predictions, args.show_dir), sep="\n")
     return 0
 
 

@@ -134,7 +134,8 @@ def _edges(layer: BoxLayer, line_m: float) -> Mesh:
 
 def _headings(layer: BoxLayer, line_m: float) -> Mesh:
     """On the top face: a wedge that points forward, or a line from the middle to the front of dashed boxes."""
-    top, parts = layer.corners_m()[:, 4:], []
+    # A little over the face, or the two of them flicker through each other in the window.
+    top, parts = layer.corners_m()[:, 4:] + [0, 0, 0.05], []
     for i, color in enumerate(layer.color(i) for i in range(len(layer.boxes))):
         front_left, front_right, rear_right, rear_left = top[i]
         nose, middle = (front_left + front_right) / 2, top[i].mean(0)

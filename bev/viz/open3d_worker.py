@@ -86,7 +86,7 @@ class OffScreen:
 
 
 def show(o3d: Any, job: dict[str, Any]) -> None:
-    """A window on a list of scenes; blocks until it is closed. Left and right arrow keys (N, P) step through them."""
+    """A window on a list of scenes; blocks until it is closed. Its actions (menu and panel) step through them."""
     from open3d.visualization import gui
 
     app = gui.Application.instance
@@ -94,7 +94,7 @@ def show(o3d: Any, job: dict[str, Any]) -> None:
     window = o3d.visualization.O3DVisualizer(job["frames"][0]["title"], 1440, 1000)
     window.show_settings = True
     window.show_skybox(False)
-    window.set_background(np.array([*(np.asarray(job["background"]) / 255), 1.0], np.float32), None)
+    window.set_background(_linear(job["background"]), None)
     state = {"at": 0}
 
     def put(step: int) -> None:
@@ -110,6 +110,7 @@ def show(o3d: Any, job: dict[str, Any]) -> None:
     if len(job["frames"]) > 1:
         window.add_action("Next frame", lambda _: put(1))
         window.add_action("Previous frame", lambda _: put(-1))
+    window.scene.view.set_post_processing(False)  # tone mapping would change the colours
     app.add_window(window)
     app.run()
 

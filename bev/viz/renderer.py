@@ -152,7 +152,8 @@ class _Worker:
         try:
             answer: dict[str, Any] = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError, OSError):
-            raise self._error(f"its process ended or gave no answer within {timeout_s} s") from None
+            late = "" if timeout_s is None else f" or gave no answer within {timeout_s:g} s"
+            raise self._error(f"its process ended{late}") from None
         finally:
             if timer is not None:
                 timer.cancel()

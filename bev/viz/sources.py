@@ -24,6 +24,11 @@ from bev.structures import Boxes3D, Sample
 _FULL_SIZE: dict[str, Any] = {"image": None, "load_points": True, "transforms": [], "cache": "none"}
 
 
+def full_size(dataset: Mapping[str, Any]) -> Any:
+    """A configuration's data set with original pictures and LiDAR points, as it is drawn."""
+    return DATASETS.build({**dataset, **_FULL_SIZE})
+
+
 class Chosen(Dataset[Sample]):
     """Some frames of a data set, as a data set.
 
@@ -119,9 +124,9 @@ def predicted(
     part = node.get("split")
     where = f"split {part} of {node.get('root')}" if part else f"the test frames of {cfg.filename}"
     positions = choose(frames.tokens, wanted, count, where)
-    boxes: dict[str, Boxes3D] = {}
     cfg = cfg.copy()
+    boxes: dict[str, Boxes3D] = {}
     cfg.test_dataloader = {**cfg.test_dataloader, "dataset": Chosen(frames, positions)}
     cfg.test_evaluator = []
     test(cfg, checkpoint, on_result=lambda batch, found: boxes.update(zip(batch.tokens, found)))
-    return DATASETS.build({**node, **_FULL_SIZE}), positions, boxes
+    return full_size(node), positions, boxes
