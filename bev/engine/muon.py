@@ -22,8 +22,7 @@ class MuonAdamW(Optimizer):
     """Muon (Jordan et al. 2024) for weights of two and more axes, AdamW (arXiv 1711.05101) for biases and norms.
 
     A weight (out, in, kh, kw) is taken as the matrix (out, in kh kw). Its update is scaled to the root mean square that
-    AdamW's has (arXiv 2502.16982), so that one learning rate and one weight decay serve both rules. A small detector
-    trained for minutes reached with it the loss that AdamW reached with half as many samples again.
+    AdamW's has (arXiv 2502.16982), so that one learning rate and one weight decay serve both rules.
 
     Args:
         params: parameters or groups.

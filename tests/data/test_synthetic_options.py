@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bev.data.synthetic import WorldOptions, generate
-from bev.data.synthetic.options import scene_keys
+from bev.data.synthetic.options import SceneKey, scene_keys
+from bev.data.synthetic.scene import build_scene
 from tests.paths import REPO_ROOT
 
 TINY = {"frames_per_scene": 1, "width": 64, "height": 36, "sweeps": 0}
@@ -120,3 +121,14 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert "2 key frames in" in done.stdout and "100%" not in done.stderr
     again = subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True)
     assert again.returncode == 2 and "not empty" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_traffic_thins_out_but_every_class_stays() -> None:
+    def annotated(percent: int) -> list[str]:
+        options = WorldOptions(scenes=3, seed=4, frames_per_scene=8, traffic_percent=percent)
+        scenes = [build_scene(options, SceneKey(False, number)) for number in range(3)]
+        return [body.category for scene in scenes for body in scene.bodies if body.category]
+
+    none, quiet, busy = annotated(0), annotated(40), annotated(100)
+    assert len(none) < 0.8 * len(quiet) and len(quiet) < 0.7 * len(busy)
+    assert {"vehicle.trailer", "vehicle.truck", "vehicle.car", "movable_object.barrier"} <= set(none)
