@@ -14,7 +14,11 @@ from bev.registry import HOOKS
 
 @HOOKS.register_module()
 class EMAHook(Hook):
-    """Keeps, evaluates and saves an exponential moving average of the parameters; buffers are copied.
+    """Keeps, evaluates and saves an exponential moving average of the weights.
+
+    Floating-point buffers are averaged as well: the statistics of a batch norm belong to the weights before it. Others
+    (counters) are copied. Not for runs that are short against ``1 / (1 - decay)`` steps or anneal their rate to zero
+    within that: the average then lags behind the weights (-.02 and -.03 mAP for the two small synthetic detectors).
 
     The decay of update t is ``decay * (1 - exp(-t / ramp_steps))``: a young average follows the weights closely.
 
@@ -32,9 +36,8 @@ class EMAHook(Hook):
     def before_run(self, runner: Any) -> None:
         live = dict(runner.detector.state_dict())  # shares storage with the model
         self.average = {name: value.clone() for name, value in live.items()}
-        parameters = {name for name, _ in runner.detector.named_parameters()}
-        averaged = [name for name in live if name in parameters]
-        copied = [name for name in live if name not in parameters]
+        averaged = [name for name, value in live.items() if value.is_floating_point()]
+        copied = [name for name, value in live.items() if not value.is_floating_point()]
         self._weights = [self.average[name] for name in averaged], [live[name] for name in averaged]
         self._buffers = [self.average[name] for name in copied], [live[name] for name in copied]
 
