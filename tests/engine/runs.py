@@ -18,6 +18,8 @@ from bev.io.checkpoint import load_checkpoint
 from tests.paths import REPO_ROOT
 
 CONFIG = REPO_ROOT / "tests" / "engine" / "toy_config.py"
+# Runs are equal bit for bit with equal numbers of threads only: this process gets the one that its children have.
+torch.set_num_threads(1)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["bev.engine", "tests.engine.toy"])
 
