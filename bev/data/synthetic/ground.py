@@ -53,9 +53,11 @@ class Painter:
 
     def box(self, x: tuple[float, float], y: tuple[float, float], colour: paint.Colour) -> None:
         """Fill an axis-aligned rectangle [m]."""
-        a = np.clip(np.round((np.array([x[0], y[0]]) - self.low) / CELL_M), 0, None).astype(int)
-        b = np.clip(np.round((np.array([x[1], y[1]]) - self.low) / CELL_M), 0, None).astype(int)
-        self.image[a[1] : b[1], a[0] : b[0]] = colour
+        # Plain numbers and cv2: a scene has two thousand of these, and numpy took several times as long.
+        left, right = (max(0, round((v - self.low[0]) / CELL_M)) for v in x)
+        top, bottom = (max(0, round((v - self.low[1]) / CELL_M)) for v in y)
+        if right > left and bottom > top:
+            cv2.rectangle(self.image, (left, top), (right - 1, bottom - 1), colour, cv2.FILLED)
 
     def road_box(
         self, road_x: float | None, along: tuple[float, float], lateral: tuple[float, float], colour: paint.Colour

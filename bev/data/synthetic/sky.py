@@ -93,22 +93,19 @@ def draw_light(random: np.random.Generator) -> Light:
 
 def paint_panorama(random: np.random.Generator, light: Light) -> np.ndarray:
     """(ROWS, 2 * COLUMNS, 3) uint8 RGB: elevation TOP_RAD..BOTTOM_RAD downwards, azimuth 0..4 pi (it repeats)."""
-    elevation = np.linspace(TOP_RAD, BOTTOM_RAD, ROWS)
-    azimuth = (np.arange(COLUMNS) + 0.5) / COLUMNS * 2 * np.pi
-    rise = np.clip(elevation / np.radians(50), 0, 1)[:, None, None] ** 0.6
-    sky = light.horizon * (1 - rise) + light.zenith * rise * np.ones((1, COLUMNS, 1))
-    sky = _clouds(random, sky, light, rise)
-    ray = np.stack(
-        [
-            np.cos(elevation)[:, None] * np.cos(azimuth),
-            np.cos(elevation)[:, None] * np.sin(azimuth),
-            np.sin(elevation)[:, None] * np.ones(COLUMNS),
-        ],
-        -1,
-    )
-    glow = np.clip(ray @ light.sun, 0, 1)[..., None]
-    sky = sky + (255 - sky) * np.clip(light.direct * (0.55 * glow**12 + 1.2 * glow**400), 0, 1)
-    image = np.clip(sky, 0, 255).astype(np.uint8)
+    elevation = np.linspace(TOP_RAD, BOTTOM_RAD, ROWS, dtype=np.float32)[:, None]
+    azimuth = (np.arange(COLUMNS, dtype=np.float32) + 0.5) / COLUMNS * 2 * np.pi
+    rise = np.clip(elevation / np.radians(50), 0, 1)[..., None] ** 0.6
+    horizon, zenith = light.horizon.astype(np.float32), light.zenith.astype(np.float32)
+    sky = _clouds(random, horizon * (1 - rise) + zenith * rise, light, rise)
+    sun = light.sun.astype(np.float32)
+    # Towards the sun: the scalar product of the ray (cos e cos a, cos e sin a, sin e) with its direction.
+    glow = np.cos(elevation) * (np.cos(azimuth) * sun[0] + np.sin(azimuth) * sun[1]) + np.sin(elevation) * sun[2]
+    glow = np.clip(glow, 0, 1)
+    # 0.9**400 shows nowhere, and the powers of smaller numbers are subnormal: they took most of the panorama's time.
+    shine = 0.55 * glow**12 + 1.2 * np.maximum(glow, 0.9) ** 400
+    sky += (255 - sky) * np.clip(light.direct * shine, 0, 1)[..., None]
+    image = np.clip(sky, 0, 255, out=sky).astype(np.uint8)
     _skyline(random, image, light)
     return np.concatenate([image, image], 1)
 
@@ -121,7 +118,7 @@ def _clouds(random: np.random.Generator, sky: np.ndarray, light: Light, rise: np
         noise += weight * cv2.resize(field, (COLUMNS, ROWS), interpolation=cv2.INTER_CUBIC)
     cover = np.clip((noise - (0.72 - 0.5 * light.clouds)) * 4, 0, 1)[..., None] * (0.35 + 0.65 * rise)
     colour = light.horizon * 0.35 + 160 if light.name != "overcast" else light.zenith * 0.92
-    return sky * (1 - 0.8 * cover) + np.clip(colour, 0, 250) * 0.8 * cover
+    return sky + (np.clip(colour, 0, 250).astype(np.float32) - sky) * (0.8 * cover)
 
 
 def _skyline(random: np.random.Generator, image: np.ndarray, light: Light) -> None:
