@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bev.data.transforms import PhotoMetricDistortion, RangeFilter, RigMirror
-from bev.data.transforms.mirror import mirror_order
 from bev.data.transforms.photometric import ColourDraw, distort
+from bev.geometry.mirror import mirror_order
 from bev.geometry.projection import project
 from bev.structures.conventions import CAMERAS_DETR3D
 from tests.data.samples import random_sample

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bev.geometry.bev_grid import BEVGrid
+from bev.geometry.mirror import mirror_matrix
 from bev.models.coders.center_coder import CenterCoder
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
@@ -37,6 +38,22 @@ def test_ray_aligned_codes_do_not_change_when_the_world_turns():
     boxes = random_boxes(20)[1:]
     before, after = coder.encode(boxes).code, coder.encode(boxes.transform(turn, "lidar")).code
     torch.testing.assert_close(before[:, 6:], after[:, 6:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ray_aligned", [False, True])
+@pytest.mark.parametrize("frame", ["lidar", "ego"])
+def test_mirrored_codes_are_those_of_the_mirrored_world(frame, ray_aligned):
+    coder, boxes = CenterCoder(GRID, ray_aligned), random_boxes(20, reach_m=15.0, frame=frame)[1:]
+    maps, seen = torch.zeros(2, 10, *GRID.shape[1:]), torch.zeros(2, *GRID.shape[1:])
+    for i, some in enumerate((boxes, boxes.transform(mirror_matrix(frame).to(boxes.center_m), frame))):
+        codes = coder.encode(some)
+        maps[i].flatten(1)[:, codes.cell] = codes.code.T
+        seen[i].flatten()[codes.cell] = 1
+    mirrored = coder.mirror(maps[:1], frame)
+    torch.testing.assert_close(mirrored * seen[1], maps[1:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(coder.mirror(mirrored, frame), maps[:1], atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="cannot mirror a grid"):
+        CenterCoder(BEVGrid((0, 40, 1.0), (0, 40, 1.0), (-5, 3, 8))).mirror(maps[:1], frame)
 
 
 def test_every_cell_around_a_centre_tells_of_its_nearest_box():

@@ -1,12 +1,14 @@
 """The lift-splat view transform and the BEVDet detector around it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
+from bev.geometry.mirror import mirror_cameras, mirror_matrix
 from bev.geometry.projection import project
 from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.models.view.lift_splat import LiftSplat
@@ -219,6 +221,29 @@ def test_image_supervision_adds_its_terms():
     assert counts["centers"] > 0
     halved = model.loss(batch, {**counts, "centers": counts["centers"] * 2})
     torch.testing.assert_close(halved["image.loss_center"] * 2, losses["image.loss_center"])
+
+
+@pytest.mark.parametrize("frame", ["lidar", "ego"])
+def test_mirror_test_sees_a_world_and_its_mirror_image_alike(frame):
+    detector = _detector().eval()
+    detector.pts_bbox_head.score_threshold = 0.0
+    batch = random_batch(batch=1)
+    # A ring of six whose first camera looks ahead: left and right of it swap.
+    names = ("FRONT", "FRONT_LEFT", "BACK_LEFT", "BACK", "BACK_RIGHT", "FRONT_RIGHT")
+    ahead = torch.tensor([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) if frame == "lidar" else torch.eye(4)
+    batch = replace(batch, rig=replace(batch.rig, names=names).augment_ref(ahead))
+    images, rig = mirror_cameras(batch.images, batch.rig, frame)
+    mirrored = replace(batch, images=images, rig=rig)
+    matrix = mirror_matrix(frame).float()
+    with torch.no_grad():
+        plain = detector.predict(batch)[0]
+        detector.mirror_test = frame
+        found, other = detector.predict(batch)[0], detector.predict(mirrored)[0].transform(matrix, "lidar")
+    assert len(found) > 50 and not torch.allclose(plain.score[:50], found.score[:50], atol=1e-4)
+    torch.testing.assert_close(found.score, other.score, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.center_m[:50], other.center_m[:50], atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(found.yaw_rad[:50].sin(), other.yaw_rad[:50].sin(), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found.velocity_mps[:50], other.velocity_mps[:50], atol=1e-3, rtol=1e-3)
 
 
 def test_calibration_channels_tell_cameras_apart():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bev.geometry.bev_grid import BEVGrid
+from bev.geometry.mirror import SIDEWAYS, ReferenceFrame
 from bev.geometry.rotations import rotation_about_z
 from bev.registry import MODELS
 from bev.structures import Boxes3D
@@ -89,6 +90,26 @@ class CenterCoder:
         size = log_size.clamp(max=5.0).exp()
         center = torch.cat([center_xy, z], -1)
         return Boxes3D(center, size, yaw, _rotate(code[:, 8:10], turn), label, score, frame)
+
+    def mirror(self, codes: Tensor, frame: ReferenceFrame) -> Tensor:
+        """(B, 10, Y, X) maps of codes -> those of the mirrored world (see bev.geometry.mirror); its own inverse.
+
+        Raises:
+            ValueError: the grid is not symmetric to the mirror plane.
+        """
+        side = SIDEWAYS[frame]
+        low, high, _ = (self.grid.x_m, self.grid.y_m)[side]
+        if abs(low + high) > 1e-6:
+            raise ValueError(f"cannot mirror a grid that reaches from {low} to {high} m to the sides")
+        sign = torch.ones(CODE_SIZE)
+        sign[side] = -1.0  # the offset, from the cell's other corner: see below
+        # Headings and velocities as (along, across): relative to a ray, or to x, the mirror turns what is across; if
+        # they are relative to x and x itself points to the side, it turns what is along.
+        along = not self.ray_aligned and side == 0
+        sign[7 if along else 6] = sign[8 if along else 9] = -1.0
+        flipped = codes.flip(3 - side) * sign.to(codes).view(1, -1, 1, 1)
+        flipped[:, side] += 1.0
+        return flipped
 
     def _codes(self, boxes: Boxes3D, cell: Tensor, box: Tensor, offset: Tensor) -> CellCodes:
         turn = -self._direction_rad(cell)

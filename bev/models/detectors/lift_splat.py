@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bev.geometry.mirror import ReferenceFrame, mirror_cameras
 from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.image_center_head import CenterTargets, ImageCenterHead
@@ -33,6 +34,8 @@ class BEVDet(Detector):
         depth_loss_weight: weight of the LiDAR depth supervision (BEVDepth); 0 needs no points.
         measured_share: share of training frames that are lifted with the LiDAR's depth where there is one: the grid's
             part learns from sharp maps while the depth is still being learned.
+        mirror_test: reference frame of the rig ("lidar" or "ego") to predict from the mean of the maps of the world and
+            of its mirror image, at twice the cost; None to predict from the world alone.
     """
 
     def __init__(
@@ -47,12 +50,13 @@ class BEVDet(Detector):
         measured_share: float = 0.0,
         img_center_head: ImageCenterHead | None = None,
         center_loss_weight: float = 1.0,
+        mirror_test: ReferenceFrame | None = None,
     ) -> None:
         super().__init__()
         self.preprocess, self.img_backbone, self.img_neck = preprocess, img_backbone, img_neck
         self.img_view_transformer, self.bev_encoder = img_view_transformer, bev_encoder
         self.pts_bbox_head, self.depth_loss_weight = pts_bbox_head, depth_loss_weight
-        self.measured_share = measured_share
+        self.measured_share, self.mirror_test = measured_share, mirror_test
         self.img_center_head, self.center_loss_weight = img_center_head, center_loss_weight
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
@@ -116,4 +120,8 @@ class BEVDet(Detector):
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""
-        return self.pts_bbox_head.decode(self(batch.images, batch.rig)["tasks"])
+        tasks = self(batch.images, batch.rig)["tasks"]
+        if self.mirror_test is not None:
+            mirrored = self(*mirror_cameras(batch.images, batch.rig, self.mirror_test))["tasks"]
+            tasks = self.pts_bbox_head.average_with_mirrored(tasks, mirrored, self.mirror_test)
+        return self.pts_bbox_head.decode(tasks)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bev.geometry.mirror import SIDEWAYS, ReferenceFrame
 from bev.models.coders.center_coder import CODE_SIZE, CellCodes, CenterCoder
 from bev.models.conv_module import ConvModule
 from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
@@ -157,6 +158,19 @@ class CenterHead(nn.Module):
         """(sum M_b, 10) float32 codes at each sample's cells."""
         maps = torch.cat([output[name] for name in self.branches], 1).flatten(2)
         return torch.cat([maps[i][:, cell].T.float() for i, cell in enumerate(cells)])
+
+    def average_with_mirrored(
+        self, outputs: Sequence[Mapping[str, Tensor]], mirrored: Sequence[Mapping[str, Tensor]], frame: ReferenceFrame
+    ) -> list[dict[str, Tensor]]:
+        """Mean of the maps of a world (probabilities and codes) and of those of its mirror image, in the world."""
+        return [self._mean(task, other, frame) for task, other in zip(outputs, mirrored)]
+
+    def _mean(self, task: Mapping[str, Tensor], other: Mapping[str, Tensor], frame: ReferenceFrame) -> dict[str, Tensor]:
+        seen_again = other["heatmap"].float().sigmoid().flip(3 - SIDEWAYS[frame])
+        heat = (task["heatmap"].float().sigmoid() + seen_again) / 2
+        codes, other_codes = (torch.cat([maps[name] for name in self.branches], 1).float() for maps in (task, other))
+        mean = (codes + self.coder.mirror(other_codes, frame)) / 2
+        return {**dict(zip(self.branches, mean.split(list(self.branches.values()), 1))), "heatmap": heat.logit(1e-6)}
 
     def decode(self, outputs: Sequence[Mapping[str, Tensor]]) -> list[Boxes3D]:
         """Peaks of the heatmaps as boxes of the reference frame, by falling score, one entry a frame."""
