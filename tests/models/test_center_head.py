@@ -70,6 +70,8 @@ def test_every_cell_around_a_centre_tells_of_its_nearest_box():
     torch.testing.assert_close(distance.gather(1, codes.box[:, None])[:, 0], distance.min(1).values)
     lonely = coder.encode(boxes[:1], radius=1)
     assert len(lonely.cell) == 9
+    for radius in (0, 1, 2):
+        assert coder.count_cells(boxes, radius) == len(coder.encode(boxes, radius).cell)
 
 
 def test_mean_sizes_leave_the_difference_from_the_ordinary():

@@ -230,7 +230,8 @@ def test_mirror_test_sees_a_world_and_its_mirror_image_alike(frame):
     batch = random_batch(batch=1)
     # A ring of six whose first camera looks ahead: left and right of it swap.
     names = ("FRONT", "FRONT_LEFT", "BACK_LEFT", "BACK", "BACK_RIGHT", "FRONT_RIGHT")
-    ahead = torch.tensor([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) if frame == "lidar" else torch.eye(4)
+    quarter_turn = torch.tensor([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    ahead = quarter_turn if frame == "lidar" else torch.eye(4)
     batch = replace(batch, rig=replace(batch.rig, names=names).augment_ref(ahead))
     images, rig = mirror_cameras(batch.images, batch.rig, frame)
     mirrored = replace(batch, images=images, rig=rig)

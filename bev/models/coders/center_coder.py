@@ -62,6 +62,13 @@ class CenterCoder:
         center = torch.cat([boxes.center_m[:, :2], torch.full_like(boxes.center_m[:, 2:], self.grid.z_m[0])], -1)
         return self.grid.flat_index(center)
 
+    def count_cells(self, boxes: Boxes3D, radius: int = 0) -> int:
+        """Number of cells that :meth:`encode` gives a code, without drawing up the codes."""
+        cell, inside = self.center_cells(boxes)
+        box = inside.nonzero().squeeze(1)
+        around = self._around(cell[box], box, radius)[0]
+        return len(around.unique()) if radius else len(around)
+
     def encode(self, boxes: Boxes3D, radius: int = 0) -> CellCodes:
         """Boxes of the reference frame -> codes of those whose centre is inside the grid.
 

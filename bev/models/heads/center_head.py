@@ -114,7 +114,7 @@ class CenterHead(nn.Module):
         for i, labels in enumerate(self.task_labels):
             members = [_of_labels(b, labels) for b in boxes]
             counts[f"boxes_{i}"] = torch.stack([self.coder.center_cells(b)[1].sum() for b in members]).sum().float()
-            cells = sum(len(self.coder.encode(b, self.regression_radius).cell) for b in members)
+            cells = sum(self.coder.count_cells(b, self.regression_radius) for b in members)
             counts[f"cells_{i}"] = counts[f"boxes_{i}"].new_tensor(float(cells))
         return counts
 
@@ -165,7 +165,9 @@ class CenterHead(nn.Module):
         """Mean of the maps of a world (probabilities and codes) and of those of its mirror image, in the world."""
         return [self._mean(task, other, frame) for task, other in zip(outputs, mirrored)]
 
-    def _mean(self, task: Mapping[str, Tensor], other: Mapping[str, Tensor], frame: ReferenceFrame) -> dict[str, Tensor]:
+    def _mean(
+        self, task: Mapping[str, Tensor], other: Mapping[str, Tensor], frame: ReferenceFrame
+    ) -> dict[str, Tensor]:
         seen_again = other["heatmap"].float().sigmoid().flip(3 - SIDEWAYS[frame])
         heat = (task["heatmap"].float().sigmoid() + seen_again) / 2
         codes, other_codes = (torch.cat([maps[name] for name in self.branches], 1).float() for maps in (task, other))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bev.geometry.frustum import DepthBins
-from bev.geometry.projection import in_image, project
+from bev.geometry.projection import MIN_DEPTH_M
 from bev.structures import CameraRig, PointCloud
 
 
@@ -24,18 +24,24 @@ def lidar_depth_targets(points: Sequence[PointCloud], rig: CameraRig, stride_px:
     Returns:
         (B, N, H / stride, W / stride) m along the optical axis; 0 where no point falls.
     """
-    height, width = (size // stride_px for size in rig.image_size_px)
-    targets = []
-    for i, cloud in enumerate(points):
-        pixels_px, depth_m = project(cloud.xyz_m, rig.img_from_ref[i])
-        visible = in_image(pixels_px, depth_m, (height * stride_px, width * stride_px))
-        column, row = (pixels_px / stride_px).long().unbind(-1)
-        camera = torch.arange(rig.num_cameras, device=depth_m.device)[:, None]
-        cell = ((camera * height + row) * width + column)[visible]
-        nearest = depth_m.new_full((rig.num_cameras * height * width,), torch.inf)
-        nearest = nearest.scatter_reduce(0, cell, depth_m[visible], "amin")
-        targets.append(torch.where(nearest.isinf(), 0.0, nearest).view(rig.num_cameras, height, width))
-    return torch.stack(targets)
+    map_size = rig.image_size_px[0] // stride_px, rig.image_size_px[1] // stride_px
+    nearest = [_nearest_depth(p.xyz_m, rig.img_from_ref[i], map_size, stride_px) for i, p in enumerate(points)]
+    return torch.stack(nearest)
+
+
+def _nearest_depth(xyz_m: Tensor, img_from_ref: Tensor, map_size: tuple[int, int], stride_px: int) -> Tensor:
+    """(P, 3) points and (N, 4, 4) cameras -> (N, H, W) depths, 0 where no point falls."""
+    cameras, (height, width) = len(img_from_ref), map_size
+    # As bev.geometry.projection.project, but divided after the few visible points are picked: a third of the time.
+    rows = img_from_ref[:, :3].transpose(0, 1).flatten(0, 1).to(xyz_m)
+    u, v, depth_m = torch.addmm(rows[:, 3:], rows[:, :3], xyz_m.T).view(3, -1)
+    inside = (u > 0) & (u < width * stride_px * depth_m) & (v > 0) & (v < height * stride_px * depth_m)
+    seen = (inside & (depth_m > MIN_DEPTH_M)).nonzero().squeeze(1)
+    depth_m = depth_m[seen]
+    row, column = ((axis[seen] / depth_m / stride_px).long() for axis in (v, u))
+    cell = (seen // len(xyz_m) * height + row) * width + column
+    nearest = depth_m.new_full((cameras * height * width,), torch.inf).scatter_reduce(0, cell, depth_m, "amin")
+    return torch.where(nearest.isinf(), 0.0, nearest).view(cameras, height, width)
 
 
 def depth_loss(depth_logits: Tensor, target_m: Tensor, bins: DepthBins) -> Tensor:
