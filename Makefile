@@ -50,5 +50,5 @@ clean:
 
 # Scores and learning curves of the synthetic configurations, on the demo's data: about 50 minutes.
 bench-synthetic: $(INSTALLED)
-	test -d data/synthetic || $(BIN)/python tools/create_data.py synthetic --out data/synthetic --scenes 168 --val-scenes 16 --frames-per-scene 10 --sweeps 1
+	$(BIN)/python tools/demo.py --data-only
 	$(BIN)/python -m benchmarks.synthetic
