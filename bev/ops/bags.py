@@ -20,14 +20,28 @@ def bag_products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
     return result
 
 
-def transposed_bags(rows: Tensor, index: Tensor, weights: Tensor, count: int) -> Tensor:
-    """(count, C): what (N, C) rows, each spread over K consecutive entries, add to the table's rows ``index`` (N * K).
+def transposed_bags(
+    rows: Tensor, index: Tensor, weights: Tensor, count: int, source: Tensor | None = None
+) -> Tensor:
+    """What weighted rows, each spread over several entries, add to the rows of a table.
 
-    Entries sorted by their row of the table make bags over ``rows``: no (N * K, C) volume. Sorting 32-bit integers is
-    an order of magnitude quicker than sorting 64-bit ones.
+    Entries sorted by their row of the table make bags over ``rows``: no (E, C) volume. Sorting 32-bit integers is an
+    order of magnitude quicker than sorting 64-bit ones.
+
+    Args:
+        rows: (N, C).
+        index: (E,) int64 row of the table that entry e adds to.
+        weights: (E,) factor of the entry.
+        count: rows of the table.
+        source: (E,) int64 row that entry e takes; None: E / N consecutive entries a row.
+
+    Returns:
+        (count, C).
     """
+    if not len(index):
+        return rows.new_zeros(count, rows.shape[1])
     row, order = torch.sort(index.int() if count < 2**31 else index)
     starts = torch.searchsorted(row, torch.arange(count + 1, dtype=row.dtype, device=row.device))
-    source = order // (len(index) // len(rows))
+    taken = order // (len(index) // len(rows)) if source is None else source[order]
     weights = weights[order]
-    return F.embedding_bag(source, rows, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
+    return F.embedding_bag(taken, rows, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)

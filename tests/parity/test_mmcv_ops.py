@@ -11,6 +11,7 @@ from torch import Tensor
 from bev.ops.box_iou import box_iou
 from bev.ops.deformable_attention import multi_scale_deformable_attention
 from bev.ops.nms import nms, nms_match, soft_nms
+from bev.ops.roi_align import roi_align, roi_align_rotated
 from bev.ops.rotated_iou import box_iou_rotated, nms_rotated
 from tests.parity.golden import Golden
 from tests.paths import golden_cases
@@ -117,3 +118,16 @@ def test_nms_rotated(path: Path) -> None:
         _same_order(score, nms_rotated(boxes, score, **golden.config[name]), golden[f"out.{name}.1"])
     boxes, score = golden["in.nms_bev.b"], golden["in.nms_bev.scores"]
     _same_order(score, nms_rotated(boxes, score, 0.2), golden["out.nms_bev.0"])
+
+
+def test_roi_align(path: Path) -> None:
+    golden = Golden(path)
+    kinds = {"roi_align_avg": roi_align, "roi_align_max": roi_align, "roi_align_rotated": roi_align_rotated}
+    for start, operator in kinds.items():
+        for name in _cases(golden, start):
+            maps = golden[f"in.{name}.input"].requires_grad_()
+            result = operator(maps, golden[f"in.{name}.rois"], **golden.config[name])
+            torch.testing.assert_close(result, golden[f"out.{name}.0"], atol=2e-5, rtol=1e-5)
+            result.backward(golden[f"in.{name}.grad_out"])
+            torch.testing.assert_close(maps.grad, golden[f"grad.{name}.input"], atol=2e-5, rtol=1e-5)
+            maps.grad = None
