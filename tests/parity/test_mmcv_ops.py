@@ -11,8 +11,10 @@ from torch import Tensor
 from bev.ops.box_iou import box_iou
 from bev.ops.deformable_attention import multi_scale_deformable_attention
 from bev.ops.nms import nms, nms_match, soft_nms
+from bev.ops.points_in_boxes import points_in_boxes
 from bev.ops.roi_align import roi_align, roi_align_rotated
 from bev.ops.rotated_iou import box_iou_rotated, nms_rotated
+from bev.ops.voxelize import dynamic_voxelize, hard_voxelize
 from tests.parity.golden import Golden
 from tests.paths import golden_cases
 
@@ -131,3 +133,25 @@ def test_roi_align(path: Path) -> None:
             result.backward(golden[f"in.{name}.grad_out"])
             torch.testing.assert_close(maps.grad, golden[f"grad.{name}.input"], atol=2e-5, rtol=1e-5)
             maps.grad = None
+
+
+def test_points_in_boxes(path: Path) -> None:
+    """mmcv's boxes stand on their z."""
+    golden = Golden(path)
+    boxes = golden["in.points_in_boxes_cpu.boxes"].clone()
+    boxes[..., 2] += boxes[..., 5] / 2
+    inside = points_in_boxes(golden["in.points_in_boxes_cpu.points"], boxes)
+    assert torch.equal(inside.int(), golden["out.points_in_boxes_cpu.0"])
+
+
+def test_voxelize(path: Path) -> None:
+    golden = Golden(path)
+    for name in _cases(golden, "voxelize"):
+        config, points = golden.config[name], golden[f"in.{name}.points"]
+        grid = config["voxel_size"], config["point_cloud_range"]
+        if config["max_num_points"] < 0:
+            assert torch.equal(dynamic_voxelize(points, *grid).int(), golden[f"out.{name}.0"])
+            continue
+        voxels = hard_voxelize(points, *grid, config["max_num_points"], config["max_voxels"])
+        for ours, expected in zip(voxels, golden.sequence(f"out.{name}")):
+            assert torch.equal(ours.to(expected.dtype), expected)
