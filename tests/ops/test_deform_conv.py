@@ -20,6 +20,17 @@ def test_unmoved_positions_give_a_plain_convolution(stride: int, padding: int, d
     torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-5)
 
 
+def test_no_mask_is_a_mask_of_ones_and_sides_may_differ() -> None:
+    maps, weight = torch.randn(2, 4, 9, 11), torch.randn(4, 4, 3, 1)
+    size = F.conv2d(maps, weight, None, (2, 1), (0, 1), (1, 2)).shape[-2:]
+    offset = torch.randn(2, 2 * 3, *size)
+    options = {"stride": (2, 1), "padding": (0, 1), "dilation": (1, 2)}
+    result = deform_conv2d(maps, offset, None, weight, **options)
+    torch.testing.assert_close(result, deform_conv2d(maps, offset, torch.ones(2, 3, *size), weight, **options))
+    still = deform_conv2d(maps, torch.zeros_like(offset), None, weight, **options)
+    torch.testing.assert_close(still, F.conv2d(maps, weight, None, *options.values()), atol=1e-4, rtol=1e-5)
+
+
 def test_gradcheck() -> None:
     g = torch.Generator().manual_seed(1)
     shapes = ((1, 2, 4, 5), (1, 18, 4, 5), (1, 9, 4, 5), (3, 2, 3, 3))
@@ -28,6 +39,8 @@ def test_gradcheck() -> None:
 
 
 def test_masks_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match=r"must be \[2, 2\]"):
+        deform_conv2d(torch.zeros(1, 2, 4, 4), torch.zeros(1, 18, 4, 4), None, torch.zeros(2, 2, 3, 3))
     with pytest.raises(ValueError, match="9 positions needs"):
         deform_conv2d(
             torch.zeros(1, 2, 4, 4), torch.zeros(1, 18, 4, 4), torch.zeros(1, 8, 4, 4), torch.zeros(2, 2, 3, 3)
