@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from bev.evaluation import evaluate_nuscenes
+from bev.evaluation.nuscenes import DetectionSettings
 from bev.io import FileError
 from bev.registry import DATASETS, METRICS
 from bev.structures import Boxes3D, collate
@@ -132,7 +133,7 @@ def test_scenes_and_custom_ranges(crowded_root: Path, tmp_path: Path) -> None:
     by_name = evaluate_nuscenes(out, crowded_root, VERSION, "tiny_train")
     by_list = evaluate_nuscenes(out, crowded_root, VERSION, ["scene-a"])
     assert by_list["NDS"] == by_name["NDS"] and by_list["samples"] == 4
-    near = evaluate_nuscenes(out, crowded_root, VERSION, "tiny_train", class_range_m={"car": 15.0})
+    near = evaluate_nuscenes(out, crowded_root, VERSION, "tiny_train", settings=DetectionSettings({"car": 15.0}))
     assert near["classes"]["car"]["AP"] != by_name["classes"]["car"]["AP"]
     assert near["classes"]["bus"]["AP"] == by_name["classes"]["bus"]["AP"]
     with pytest.raises(FileError, match="3 of the 3 samples of the split are missing"):
