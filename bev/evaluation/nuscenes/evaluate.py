@@ -66,6 +66,13 @@ def evaluate_columns(
     settings = settings or DetectionSettings()
     truth = truth[scored(truth, surroundings, settings.class_range_m)]
     predicted = predicted[scored(predicted, surroundings, settings.class_range_m)]
+    return evaluate_filtered(truth, predicted, tokens, settings)
+
+
+def evaluate_filtered(
+    truth: BoxColumns, predicted: BoxColumns, tokens: Sequence[str], settings: DetectionSettings
+) -> Evaluation:
+    """Match and score boxes that passed the filters; see :func:`evaluate_columns`."""
     order = best_first(predicted.score)
     matched = match(truth, predicted, settings.thresholds_m, order)
     errors = matched_errors(truth, predicted, matched)

@@ -10,6 +10,7 @@ from bev.data.nuscenes.dataset import frames_of_split
 from bev.data.nuscenes.splits import official_scenes
 from bev.data.nuscenes.tables import SampleRow, read_table
 from bev.io import FileError
+from bev.registry import suggest
 
 
 def wanted_samples(
@@ -84,3 +85,42 @@ def check_samples(
             f"{path}: {len(others)} samples are not in the split, the first is {others[0]}; nuScenes scores a file of "
             "exactly one split (name scenes or tokens to score a part of a file)"
         )
+
+
+def chosen_tokens(
+    index: FrameIndex,
+    folder: Path,
+    split: str | Sequence[str],
+    scenes: Sequence[str] | None = None,
+    tokens_file: str | Path | None = None,
+) -> list[str] | None:
+    """A part of a split for ``wanted_samples``.
+
+    Args:
+        index, folder, split: as for :func:`wanted_samples`.
+        scenes: names of scenes of the split.
+        tokens_file: text file with one sample token a line.
+
+    Returns:
+        The tokens, or None where the whole split is meant.
+
+    Raises:
+        FileError: a scene that the split does not have, or a file that cannot be read or is empty.
+    """
+    frames = [int(i) for i in frames_of_split(index, folder, split)]
+    if scenes is not None:
+        available = {index.scenes[index.scene[i]] for i in frames}
+        wrong = next((name for name in scenes if name not in available), None)
+        if wrong is not None:
+            raise FileError(f"{folder}: split {split!r} has no scene {wrong!r}{suggest(wrong, available)}")
+        frames = [i for i in frames if index.scenes[index.scene[i]] in scenes]
+    chosen = [index.token[i] for i in frames]
+    if tokens_file is None:
+        return None if scenes is None else chosen
+    try:
+        listed = Path(tokens_file).read_text().split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{tokens_file}: cannot read the tokens: {error}") from error
+    if not listed:
+        raise FileError(f"{tokens_file}: holds no token")
+    return listed if scenes is None else [token for token in listed if token in set(chosen)]
