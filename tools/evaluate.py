@@ -1,36 +1,65 @@
-"""Score a nuScenes submission with the official devkit.
+"""Score a nuScenes submission: NDS, mAP and the five errors, bit for bit as the official devkit.
 
-python tools/evaluate.py RESULTS --root DIR --version v1.0-mini --split mini_val [--out scores.json]
+python tools/evaluate.py RESULTS --root DIR --version v1.0-mini --split mini_val [--official]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from bev.evaluation import evaluate_nuscenes
+from bev.data.nuscenes.store import load_index
+from bev.evaluation.nuscenes import evaluate_official, evaluate_submission
+from bev.evaluation.nuscenes.agreement import describe, differences
 from bev.evaluation.nuscenes.report import print_scores, save_scores
+from bev.evaluation.nuscenes.samples import chosen_tokens
+from bev.evaluation.nuscenes.settings import DetectionSettings, read_settings
 from bev.io import FileError
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Score a nuScenes submission with the official devkit.")
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Score a nuScenes submission.")
     parser.add_argument("results", help="submission JSON")
-    parser.add_argument("--root", required=True, help="folder that holds the version folder")
+    parser.add_argument("--root", required=True, metavar="DIR", help="folder that holds the version folder")
     parser.add_argument("--version", required=True, help="e.g. v1.0-mini")
-    parser.add_argument("--split", required=True, help="official split or a name in <root>/<version>/splits.json")
-    parser.add_argument("--out", help="write the scores to this JSON file")
-    arguments = parser.parse_args()
+    parser.add_argument("--split", required=True, help="official split or a name in DIR/<version>/splits.json")
+    parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes of the split")
+    parser.add_argument("--tokens", metavar="FILE", help="only the samples whose tokens stand in this text file")
+    parser.add_argument("--config", metavar="JSON", help="other ranges or thresholds, in the devkit's format")
+    parser.add_argument("--official", action="store_true", help="run the devkit beside it and print the differences")
+    parser.add_argument("--out", metavar="JSON", help="write the scores to this file")
+    return parser.parse_args(arguments)
+
+
+def run() -> int:
+    args = parse()
+    where = (args.root, args.version, args.split)
+    tokens = chosen_tokens(
+        load_index(args.root, args.version), Path(args.root) / args.version, args.split, args.scenes, args.tokens
+    )
+    settings = read_settings(args.config) if args.config else DetectionSettings()
+    done = evaluate_submission(args.results, *where, settings, tokens)
+    print_scores(done.scores)
+    if args.out:
+        save_scores(args.out, done.scores)
+        print(f"scores: {args.out}")
+    if args.official:
+        found, compared = differences(done, *evaluate_official(args.results, *where, settings, tokens))
+        print(describe(found, compared))
+        return 3 if found else 0
+    return 0
+
+
+def main() -> int:
+    """Run; what the user can mend is one line without a traceback."""
     try:
-        scores = evaluate_nuscenes(arguments.results, arguments.root, arguments.version, arguments.split)
-    except (FileError, ImportError) as error:
+        return run()
+    except (FileError, ImportError, ValueError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 1
-    print_scores(scores)
-    if arguments.out:
-        save_scores(arguments.out, scores)
-        print(f"scores: {arguments.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ import contextlib
 import io
 import json
 import math
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,11 @@ import pytest
 import torch
 
 from bev.evaluation import evaluate_nuscenes
+from bev.evaluation.nuscenes import DetectionSettings
 from bev.io import FileError
 from bev.registry import DATASETS, METRICS
 from bev.structures import Boxes3D, collate
 from tests.data.tiny_nuscenes import VERSION, TinyNuScenes
-from tests.paths import REPO_ROOT
 
 pytest.importorskip("nuscenes")
 
@@ -132,7 +129,7 @@ def test_scenes_and_custom_ranges(crowded_root: Path, tmp_path: Path) -> None:
     by_name = evaluate_nuscenes(out, crowded_root, VERSION, "tiny_train")
     by_list = evaluate_nuscenes(out, crowded_root, VERSION, ["scene-a"])
     assert by_list["NDS"] == by_name["NDS"] and by_list["samples"] == 4
-    near = evaluate_nuscenes(out, crowded_root, VERSION, "tiny_train", class_range_m={"car": 15.0})
+    near = evaluate_nuscenes(out, crowded_root, VERSION, "tiny_train", settings=DetectionSettings({"car": 15.0}))
     assert near["classes"]["car"]["AP"] != by_name["classes"]["car"]["AP"]
     assert near["classes"]["bus"]["AP"] == by_name["classes"]["bus"]["AP"]
     with pytest.raises(FileError, match="3 of the 3 samples of the split are missing"):
@@ -146,29 +143,3 @@ def test_a_prediction_for_an_unknown_sample_is_an_error(crowded_root: Path, tiny
     sample = replace(_dataset(tiny_root)[0], token="nowhere")
     with pytest.raises(ValueError, match="sample nowhere, which is not in"):
         metric.process(collate([sample]), [sample.boxes])
-
-
-def test_the_command(crowded_root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "results.json"
-    scores = _run(_metric(crowded_root, out=str(out)), _dataset(crowded_root), _noisy)
-    environment = {**os.environ, "PYTHONPATH": str(REPO_ROOT)}
-    command = [sys.executable, "tools/evaluate.py", str(out), "--root", str(crowded_root), "--version", VERSION]
-    done = subprocess.run(
-        [*command, "--split", "tiny_train", "--out", str(tmp_path / "s.json")],
-        cwd=REPO_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"NDS {scores['NDS']:.4f}" in done.stdout and "traffic_cone" in done.stdout
-    assert json.loads((tmp_path / "s.json").read_text())["NDS"] == scores["NDS"]
-    failed = subprocess.run(
-        [*command, "--split", "tiny_val"],
-        cwd=REPO_ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert failed.returncode == 1 and "samples of the split are missing" in failed.stderr
-    assert "Traceback" not in failed.stderr

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from bev.evaluation.nuscenes.metric import CLASS_RANGE_M
+from bev.evaluation.nuscenes.read import read_columns
+from bev.evaluation.nuscenes.samples import check_samples
+from bev.evaluation.nuscenes.settings import CLASS_RANGE_M
 from bev.evaluation.nuscenes.submission import (
-    check_samples,
     detections,
     in_class_range,
     read_submission,
@@ -120,7 +121,7 @@ def test_round_trip_and_the_devkit_reads_it(written: Path) -> None:
     submission = read_submission(written)
     assert submission.meta["use_camera"] is True and submission.results["t2"] == []
     assert submission.results["t1"] == detections("t1", global_boxes(3))
-    check_samples(written, submission, ["t1", "t2"], ["t1", "t2", "t3"])
+    check_samples(written, submission.results, ["t1", "t2"], ["t1", "t2", "t3"])
     loaders = pytest.importorskip("nuscenes.eval.common.loaders")
     from nuscenes.eval.detection.data_classes import DetectionBox
 
@@ -148,25 +149,58 @@ def _edit(path: Path, change: Any) -> Path:
         (lambda r: r["t1"][0].pop("velocity"), r"sample t1: .*velocity.*\$\[0\]"),
         (lambda r: r["t1"][0].update(sample_token="t2"), "sample t1, box 0: its sample_token is 't2'"),
         (lambda r: r["t1"][0].update(detection_score=None), r"sample t1: Expected `float`, got `null`"),
+        (lambda r: r["t1"][2].update(rotation=[0.0, 0, 0, 0]), "sample t1, box 2: size.*rotation.*not zero"),
+        (lambda r: r["t1"][1].update(velocity=[float("-inf"), 0.0]), "sample t1, box 1: holds a NaN or infinite"),
+        (lambda r: r["t1"][1].update(velocity=[None, 0.0]), "sample t1: Expected `float`, got `null`"),
+        (lambda r: r["t1"][1].update(num_pts="3"), "sample t1: Expected `int`, got `str`"),
         (lambda r: r.update(t3={}), "sample t3: Expected `array`"),
+        (lambda r: r["t1"].append("box"), "sample t1: Expected `object`, got `str`"),
     ],
 )
-def test_a_bad_record_is_named(written: Path, change: Any, message: str) -> None:
+@pytest.mark.parametrize("read", [read_submission, read_columns])
+def test_a_bad_record_is_named(written: Path, change: Any, message: str, read: Any) -> None:
     with pytest.raises(FileError, match=message):
-        read_submission(_edit(written, change))
+        read(_edit(written, change))
+
+
+def test_columns_hold_what_the_records_hold(written: Path) -> None:
+    def change(results: Any) -> None:
+        results["t1"][1].update(velocity=[float("nan"), float("nan")], num_pts=0, detection_score=1)
+        results["t0"] = results.pop("t2")  # and it comes last
+
+    records = read_submission(_edit(written, change)).results["t1"]
+    boxes, tokens = read_columns(written)
+    assert tokens == ["t1", "t0"] and boxes.sample.tolist() == [0, 0, 0] and boxes.source.tolist() == [0, 1, 2]
+    for i, record in enumerate(records):
+        assert boxes.center_m[i].tolist() == list(record.translation)
+        width, length, height = record.size
+        assert boxes.size_m[i].tolist() == [length, width, height]
+        assert boxes.rotation[i].tolist() == list(record.rotation)
+        np.testing.assert_array_equal(boxes.velocity_mps[i], record.velocity)
+        assert CLASSES[boxes.label[i]] == record.detection_name and boxes.score[i] == record.detection_score
+        assert (ATTRIBUTES[boxes.attribute[i]] if boxes.attribute[i] >= 0 else "") == record.attribute_name
+    assert np.isnan(boxes.velocity_mps[1]).all() and boxes.num_pts.tolist() == [-1, 0, -1]
+    assert len(read_columns(_edit(written, lambda r: r["t1"].clear()))[0]) == 0
 
 
 def test_bad_files_and_sample_sets_are_named(written: Path, tmp_path: Path) -> None:
     submission = read_submission(written)
     with pytest.raises(FileError, match="1 of the 3 samples of the split are missing, the first is t9"):
-        check_samples(written, submission, ["t1", "t9", "t2"], ["t1", "t2", "t9"])
+        check_samples(written, submission.results, ["t1", "t9", "t2"], ["t1", "t2", "t9"])
     with pytest.raises(FileError, match="sample t2 is not in the data set"):
-        check_samples(written, submission, ["t1"], ["t1"])
-    written.write_text(written.read_text()[:-30])
-    with pytest.raises(FileError, match="results.json: malformed JSON"):
-        read_submission(written)
-    written.write_text("[]")
-    with pytest.raises(FileError, match="expected an object with 'meta' and 'results'"):
-        read_submission(written)
-    with pytest.raises(FileError, match="none.json: cannot read"):
-        read_submission(tmp_path / "none.json")
+        check_samples(written, submission.results, ["t1"], ["t1"])
+    check_samples(written, submission.results, ["t1"], ["t1", "t2"])
+    with pytest.raises(FileError, match="1 samples are not in the split, the first is t2"):
+        check_samples(written, submission.results, ["t1"], ["t1", "t2"], exact=True)
+    whole = written.read_text()
+    for read in (read_submission, read_columns):
+        for content in (whole[:-30], whole[:300], "", "NaN"):
+            written.write_text(content)
+            with pytest.raises(FileError, match="results.json: (malformed JSON|expected an object)"):
+                read(written)
+        for content in ("[]", '{"results": {}}', '{"meta": {}, "results": []}'):
+            written.write_text(content)
+            with pytest.raises(FileError, match="expected an object with 'meta' and 'results'"):
+                read(written)
+        with pytest.raises(FileError, match="none.json: cannot read"):
+            read(tmp_path / "none.json")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mmengine.evaluator import BaseMetric
 
 from bev.data.nuscenes.dataset import frames_of_split
 from bev.data.nuscenes.store import load_index
-from bev.evaluation.nuscenes.official import evaluate_nuscenes
+from bev.evaluation.nuscenes.evaluate import evaluate_nuscenes
 from bev.evaluation.nuscenes.report import print_scores, save_scores
+from bev.evaluation.nuscenes.scores import Scores
+from bev.evaluation.nuscenes.settings import CLASS_RANGE_M, DetectionSettings
 from bev.evaluation.nuscenes.submission import (
     CAMERA_ONLY,
     Detection,
@@ -26,24 +27,10 @@ from bev.structures import Batch, Boxes3D
 
 _LOG = logging.getLogger(__name__)
 
-# Ranges of detection_cvpr_2019, m.
-CLASS_RANGE_M = {
-    "car": 50.0,
-    "truck": 50.0,
-    "construction_vehicle": 50.0,
-    "bus": 50.0,
-    "trailer": 50.0,
-    "barrier": 30.0,
-    "motorcycle": 40.0,
-    "bicycle": 40.0,
-    "pedestrian": 40.0,
-    "traffic_cone": 30.0,
-}
-
 
 @METRICS.register_module()
 class NuScenesMetric(BaseMetric):
-    """Collects predictions, writes them as a nuScenes submission and has the official devkit score it.
+    """Collects predictions, writes them as a nuScenes submission and scores it as nuScenes does.
 
     Args:
         root, version, split: as for ``NuScenesDataset``.
@@ -114,18 +101,20 @@ class NuScenesMetric(BaseMetric):
             print_scores(scores)
         return _flat(scores)
 
-    def _score(self, results: dict[str, list[Detection]], tokens: list[str]) -> dict[str, Any]:
+    def _score(self, results: dict[str, list[Detection]], tokens: list[str]) -> Scores:
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(self.out or Path(folder) / "results.json")
             write_submission(path, results, self.meta)
-            scores = evaluate_nuscenes(path, self.root, self.version, self.split, self.class_range_m, tokens)
+            settings = DetectionSettings(self.class_range_m)
+            subset = tokens if self.partial else None
+            scores = evaluate_nuscenes(path, self.root, self.version, self.split, settings, subset)
             save_scores(path.with_name(f"{path.stem}_scores.json"), scores)
         return scores
 
 
-def _flat(scores: dict[str, Any]) -> dict[str, float]:
+def _flat(scores: Scores) -> dict[str, float]:
     flat = {name: value for name, value in scores.items() if name not in ("classes", "samples")}
     for name, row in scores["classes"].items():
         flat.update({f"{kind}/{name}": row[kind] for kind in ("AP", "ATE", "ASE", "AOE", "AVE", "AAE")})

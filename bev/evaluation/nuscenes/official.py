@@ -4,60 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bev._optional import require
-from bev.data.nuscenes.dataset import frames_of_split
 from bev.data.nuscenes.store import load_index
-from bev.evaluation.nuscenes.submission import Submission, check_samples, read_submission
-from bev.io import FileError
-
-Scores = dict[str, Any]
-
-# Name in the devkit -> name in every table of results.
-ERRORS = {"trans_err": "ATE", "scale_err": "ASE", "orient_err": "AOE", "vel_err": "AVE", "attr_err": "AAE"}
+from bev.evaluation.nuscenes.curves import FIELDS, Curves
+from bev.evaluation.nuscenes.samples import wanted_samples
+from bev.evaluation.nuscenes.scores import Scores
+from bev.evaluation.nuscenes.settings import ERRORS, MAX_BOXES, DetectionSettings
+from bev.evaluation.nuscenes.submission import Submission, read_submission
 
 
-def evaluate_nuscenes(
+def evaluate_official(
     results_path: str | Path,
     root: str | Path,
     version: str,
     split: str | Sequence[str],
-    class_range_m: Mapping[str, float] | None = None,
+    settings: DetectionSettings | None = None,
     tokens: Sequence[str] | None = None,
-) -> Scores:
-    """Score a submission with the devkit's own loaders, filters and ``DetectionEval.evaluate`` (detection_cvpr_2019).
+) -> tuple[Scores, dict[str, list[Curves]]]:
+    """Score a submission with the devkit's own loaders, filters and ``DetectionEval.evaluate``.
 
     Args:
-        results_path: submission JSON; it may hold samples of other splits, which are left out.
+        results_path: submission JSON.
         root, version, split: as for ``NuScenesDataset``; custom splits and lists of scenes are allowed.
-        class_range_m: other ranges than the official ones, by class.
+        settings: None: those of the challenge.
         tokens: score these samples of the split only.
 
     Returns:
-        ``NDS``, ``mAP``, ``mATE``, ``mASE``, ``mAOE``, ``mAVE``, ``mAAE``, ``samples``, and ``classes``: of each class
-        ``AP``, ``AP@0.5`` ... ``AP@4.0`` and the five errors (NaN where a class has none).
+        The scores as of ``scores.summarize``, and by class the curves at each threshold.
 
     Raises:
         FileError: the results or the tables cannot be used; names file and record.
         ImportError: the devkit is not installed.
     """
     index = load_index(root, version)
-    frames = frames_of_split(index, Path(root) / version, split)
-    wanted = [index.token[int(i)] for i in frames]
-    if tokens is not None:
-        chosen = set(tokens)
-        wanted = [token for token in wanted if token in chosen]
-    if not wanted:
-        raise FileError(f"{results_path}: there is no sample of split {split!r} to score")
-    if not len(index.box_label):
-        raise FileError(f"{root}/{version} has no annotations to score against")
     submission = read_submission(results_path)
-    check_samples(results_path, submission, wanted, index.frame_of)
-    return _score(submission, devkit_tables(root, version), wanted, class_range_m)
+    wanted = wanted_samples(results_path, list(submission.results), index, Path(root) / version, split, tokens)
+    return _score(submission, devkit_tables(root, version), wanted, settings or DetectionSettings())
 
 
 def devkit_tables(root: str | Path, version: str) -> Any:
@@ -75,25 +62,42 @@ def _load_devkit(root: str, version: str, state: tuple[tuple[str, int, int], ...
 
 
 def _score(
-    submission: Submission, tables: Any, wanted: Sequence[str], class_range_m: Mapping[str, float] | None
-) -> Scores:
+    submission: Submission, tables: Any, wanted: Sequence[str], settings: DetectionSettings
+) -> tuple[Scores, dict[str, list[Curves]]]:
     evaluate = require("nuscenes.eval.detection.evaluate", extra="nuscenes")
     loaders = require("nuscenes.eval.common.loaders", extra="nuscenes")
-    config = require("nuscenes.eval.detection.config", extra="nuscenes").config_factory("detection_cvpr_2019")
-    config.class_range.update(class_range_m or {})
     box_class = evaluate.DetectionBox
     with _silence():
         truth = loaders.load_gt_of_sample_tokens(tables, list(wanted), box_class)
-        predicted = evaluate.EvalBoxes() if hasattr(evaluate, "EvalBoxes") else type(truth)()
+        predicted = type(truth)()
         for token in wanted:
             predicted.add_boxes(token, [_eval_box(box_class, box) for box in submission.results[token]])
         scorer = evaluate.DetectionEval.__new__(evaluate.DetectionEval)
-        scorer.cfg, scorer.verbose = config, False
+        scorer.cfg, scorer.verbose = _config(settings), False
         scorer.gt_boxes, scorer.pred_boxes = (
-            _prepare(loaders, tables, boxes, config.class_range) for boxes in (truth, predicted)
+            _prepare(loaders, tables, boxes, scorer.cfg.class_range) for boxes in (truth, predicted)
         )
-        metrics, _ = scorer.evaluate()
-    return _summary(metrics, config, len(wanted))
+        metrics, data = scorer.evaluate()
+    curves = {
+        name: [Curves(*(getattr(data[(name, t)], field) for field in FIELDS)) for t in settings.thresholds_m]
+        for name in settings.class_names
+    }
+    return _summary(metrics, scorer.cfg, len(wanted)), curves
+
+
+def _config(settings: DetectionSettings) -> Any:
+    """The devkit's configuration."""
+    classes = require("nuscenes.eval.detection.data_classes", extra="nuscenes")
+    return classes.DetectionConfig(
+        dict(settings.class_range_m),
+        "center_distance",
+        list(settings.thresholds_m),
+        settings.error_threshold_m,
+        settings.min_recall,
+        settings.min_precision,
+        MAX_BOXES,
+        settings.map_weight,
+    )
 
 
 def _eval_box(box_class: Any, box: Any) -> Any:
@@ -106,10 +110,11 @@ def _eval_box(box_class: Any, box: Any) -> Any:
         detection_name=box.detection_name,
         detection_score=float(box.detection_score),
         attribute_name=box.attribute_name,
+        num_pts=box.num_pts,
     )
 
 
-def _prepare(loaders: Any, tables: Any, boxes: Any, class_range_m: Mapping[str, float]) -> Any:
+def _prepare(loaders: Any, tables: Any, boxes: Any, class_range_m: dict[str, float]) -> Any:
     if not boxes.all:
         return boxes  # the devkit's filter stops at an empty set
     return loaders.filter_eval_boxes(tables, loaders.add_center_dist(tables, boxes), class_range_m)

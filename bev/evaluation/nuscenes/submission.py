@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from bev.data.nuscenes.tables import Quaternion, Vector
+from bev.evaluation.nuscenes.settings import MAX_BOXES
 from bev.geometry.rotations import matrix_from_quaternion, quaternion_from_yaw, yaw_from_matrix
 from bev.geometry.transforms import transform_points
 from bev.io import FileError
@@ -23,7 +24,6 @@ from bev.structures import Boxes3D
 from bev.structures.boxes3d import Frame
 from bev.structures.conventions import ATTRIBUTES, CLASSES, default_attribute
 
-MAX_BOXES = 500
 CAMERA_ONLY = {
     "use_camera": True,
     "use_lidar": False,
@@ -33,8 +33,11 @@ CAMERA_ONLY = {
 }
 
 
-class Detection(msgspec.Struct):
-    """One box in the global frame: m, quaternion w x y z, m/s; size is width, length, height."""
+class Detection(msgspec.Struct, omit_defaults=True):
+    """One box in the global frame: m, quaternion w x y z, m/s; size is width, length, height.
+
+    ``num_pts`` is no part of the format, but the evaluation leaves a box out that has 0.
+    """
 
     sample_token: str
     translation: Vector
@@ -44,6 +47,7 @@ class Detection(msgspec.Struct):
     detection_name: str
     detection_score: float
     attribute_name: str
+    num_pts: int = -1
 
 
 class Submission(msgspec.Struct):
@@ -154,19 +158,23 @@ def read_submission(path: str | Path) -> Submission:
             class or attribute, NaN, a wrong number of values ...); names the sample and the box.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"{path}: cannot read the results: {error.strerror or error}") from error
-    try:
-        submission = msgspec.json.decode(data, type=Submission)
+        submission = msgspec.json.decode(data := read_bytes(path), type=Submission)
     except msgspec.DecodeError as error:
-        submission = _find_fault(path, data, error)
+        submission = find_fault(path, data, error)
     for token, boxes in submission.results.items():
-        _check_sample(path, token, boxes)
+        check_sample(path, token, boxes)
     return submission
 
 
-def _find_fault(path: str | Path, data: bytes, error: msgspec.DecodeError) -> Submission:
+def read_bytes(path: str | Path) -> bytes:
+    """Content of a results file; raises FileError where it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot read the results: {error.strerror or error}") from error
+
+
+def find_fault(path: str | Path, data: bytes, error: msgspec.DecodeError) -> Submission:
     """Decode again slowly, to name the record; also reads the NaN that Python writes."""
     try:
         document = json.loads(data)
@@ -175,16 +183,19 @@ def _find_fault(path: str | Path, data: bytes, error: msgspec.DecodeError) -> Su
     results = document.get("results") if isinstance(document, dict) else None
     if not isinstance(results, dict) or not isinstance(document.get("meta"), dict):
         raise FileError(f"{path}: expected an object with 'meta' and 'results', objects both") from error
-    typed = {}
-    for token, boxes in results.items():
-        try:
-            typed[token] = msgspec.convert(boxes, list[Detection])
-        except msgspec.ValidationError as invalid:
-            raise FileError(f"{path}: sample {token}: {invalid}") from invalid
-    return Submission(document["meta"], typed)
+    return Submission(document["meta"], {token: convert_sample(path, token, boxes) for token, boxes in results.items()})
 
 
-def _check_sample(path: str | Path, token: str, boxes: Sequence[Detection]) -> None:
+def convert_sample(path: str | Path, token: str, boxes: Any) -> list[Detection]:
+    """Records of decoded JSON; raises FileError naming the sample, the record's number and the field."""
+    try:
+        return msgspec.convert(boxes, list[Detection])
+    except msgspec.ValidationError as invalid:
+        raise FileError(f"{path}: sample {token}: {invalid}") from invalid
+
+
+def check_sample(path: str | Path, token: str, boxes: Sequence[Detection]) -> None:
+    """Raise FileError for the first record that the evaluation cannot use."""
     if len(boxes) > MAX_BOXES:
         raise FileError(f"{path}: sample {token} has {len(boxes)} boxes, at most {MAX_BOXES} are allowed")
     for i, box in enumerate(boxes):
@@ -196,21 +207,9 @@ def _check_sample(path: str | Path, token: str, boxes: Sequence[Detection]) -> N
         if box.attribute_name and box.attribute_name not in ATTRIBUTES:
             hint = suggest(box.attribute_name, ATTRIBUTES)
             raise FileError(f"{where}: unknown attribute {box.attribute_name!r}{hint}")
-        numbers = (*box.translation, *box.size, *box.rotation, *box.velocity, box.detection_score)
-        if not all(map(math.isfinite, numbers)):
+        numbers = (*box.translation, *box.size, *box.rotation, box.detection_score)
+        # nuScenes takes a velocity that is not known.
+        if not all(map(math.isfinite, numbers)) or any(map(math.isinf, box.velocity)):
             raise FileError(f"{where}: holds a NaN or infinite value")
         if min(box.size) <= 0 or not any(box.rotation):
             raise FileError(f"{where}: size {box.size} and rotation {box.rotation} must be positive and not zero")
-
-
-def check_samples(path: str | Path, submission: Submission, wanted: Collection[str], known: Collection[str]) -> None:
-    """Raise FileError where a wanted sample is missing or a sample is not in the data set at all."""
-    missing = [token for token in wanted if token not in submission.results]
-    if missing:
-        raise FileError(
-            f"{path}: {len(missing)} of the {len(wanted)} samples of the split are missing, the first is {missing[0]} "
-            "(a sample without boxes needs an empty list)"
-        )
-    unknown = [token for token in submission.results if token not in known]
-    if unknown:
-        raise FileError(f"{path}: sample {unknown[0]} is not in the data set")
