@@ -15,6 +15,8 @@ from bev.io.errors import FileError
 from bev.structures import PointCloud
 
 Columns = dict[str, np.ndarray]
+# From here on neighbouring float32 are further apart than 1 mm.
+_FLOAT32_MILLIMETRES_M = 1 << 14
 
 # Units by field name, where the name leaves no doubt; a format adds those that its specification states.
 UNITS = {
@@ -61,8 +63,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def to_tensor(column: np.ndarray) -> torch.Tensor:
     """numpy -> torch without a copy where torch can hold the memory as it lies."""
-    if not column.dtype.isnative:
-        column = column.astype(column.dtype.newbyteorder("="))
+    # numpy has two 64-bit integers, of which torch knows one; the type's text names that one.
+    native = np.dtype(column.dtype.newbyteorder("=").str)
+    column = column.astype(native) if native.char != column.dtype.char or not column.dtype.isnative else column
     whole_strides = all(stride >= 0 and stride % max(column.itemsize, 1) == 0 for stride in column.strides)
     if not column.flags.writeable or not whole_strides or not column.flags.aligned:
         column = column.copy()
@@ -87,6 +90,12 @@ def positions(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.stack([x, y, z], 1).astype(np.float32 if wide.itemsize <= 4 else np.float64, copy=False)
 
 
+def narrow_text(xyz: np.ndarray) -> np.ndarray:
+    """Positions from text as float32, as the header states, but for map coordinates: their digits float32 cuts off."""
+    largest = np.abs(xyz[np.isfinite(xyz)]).max(initial=0)
+    return xyz if largest >= _FLOAT32_MILLIMETRES_M else xyz.astype(np.float32)
+
+
 def make_cloud(
     xyz_m: np.ndarray,
     fields: Mapping[str, np.ndarray],
@@ -108,13 +117,14 @@ def make_cloud(
 
 
 def to_numpy(cloud: PointCloud) -> tuple[np.ndarray, Columns]:
-    """(P, 3) positions and the fields of a cloud on any device; bfloat16, which files do not know, as float32."""
+    """(P, 3) positions, at least float32, and the fields of a cloud on any device; bfloat16 as float32."""
 
     def convert(tensor: torch.Tensor) -> np.ndarray:
         array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().cpu().numpy()
         return array
 
-    return convert(cloud.xyz_m), {name: convert(column) for name, column in cloud.fields.items()}
+    xyz = convert(cloud.xyz_m)
+    return xyz.astype(np.result_type(xyz, np.float32), copy=False), {name: convert(column) for name, column in cloud.fields.items()}
 
 
 def cast_exactly(column: np.ndarray, dtype: np.dtype | type | str) -> np.ndarray | None:
@@ -165,3 +175,11 @@ def join_wide(fields: Columns, widths: Mapping[str, int]) -> Columns:
             for part in parts:
                 del fields[part]
     return fields
+
+
+def part_clashes(fields: Columns) -> dict[str, str]:
+    """Fields of several numbers whose parts, as `split_wide` names them, would meet a field of that name."""
+    single = {name for name, column in fields.items() if column.ndim == 1}
+    wide = [name for name, column in fields.items() if column.ndim > 1]
+    clash = [name for name in wide if single & split_wide({name: fields[name]})[0].keys()]
+    return {name: f"field {name!r} beside one named like a part of it" for name in clash}

@@ -11,14 +11,12 @@ import numpy as np
 
 from bev.io.errors import FileError
 from bev.io.points import lzf
-from bev.io.points.columns import Columns, make_cloud, positions, xyz_of_records
+from bev.io.points.columns import Columns, make_cloud, narrow_text, positions, xyz_of_records
 from bev.io.points.pcd_header import PCDHeader, parse_header
 from bev.io.points.text import decode_lines, parse_rows
 from bev.structures import PointCloud
 
 _HEADER_BYTES = 1 << 16
-# From here on neighbouring float32 are further apart than 1 mm.
-_FLOAT32_MILLIMETRES_M = 1 << 14
 
 
 def read_pcd(path: Path) -> PointCloud:
@@ -48,7 +46,7 @@ def read_pcd(path: Path) -> PointCloud:
         columns = (_read_ascii if header.encoding == "ascii" else _read_compressed)(path, header)
         xyz = positions(columns[x], columns[y], columns[z])
         if header.encoding == "ascii" and max(header.dtypes[k].itemsize for k in (x, y, z)) <= 4:
-            xyz = _narrow(xyz)
+            xyz = narrow_text(xyz)
     fields: Columns = {}
     for k, name in enumerate(header.names):
         if k not in (x, y, z) and name != "_":
@@ -125,12 +123,6 @@ def _read_ascii(path: Path, header: PCDHeader) -> dict[int, np.ndarray]:
         columns[k] = np.stack(parsed[:count], 1) if count > 1 else parsed[0]
         parsed = parsed[count:]
     return columns
-
-
-def _narrow(xyz: np.ndarray) -> np.ndarray:
-    """float32 as the header states, but for map coordinates, of which the text has digits that float32 cuts off."""
-    largest = np.abs(xyz[np.isfinite(xyz)]).max(initial=0)
-    return xyz if largest >= _FLOAT32_MILLIMETRES_M else xyz.astype(np.float32)
 
 
 def _field(name: str, column: np.ndarray) -> Columns:

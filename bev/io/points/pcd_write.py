@@ -28,9 +28,8 @@ def write_pcd(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
     encoding = encoding or own.get("encoding", "binary")
     if encoding not in ENCODINGS:
         raise ValueError(f"PCD encoding {encoding!r} is none of {', '.join(ENCODINGS)}")
-    losses = pcd_losses(cloud)
-    if losses:
-        raise FileError(f"{path}: PCD cannot hold {', '.join(losses)}")
+    if losses := pcd_losses(cloud):
+        raise FileError(f"{path}: PCD cannot hold {', '.join(losses.values())}")
     columns = _pcd_columns(cloud)
     height, width = cloud.grid_hw or (1, len(cloud))
     widths = [int(np.prod(c.shape[1:])) for c in columns.values()]
@@ -40,7 +39,7 @@ def write_pcd(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
     with whole_file(path) as file:
         file.write(format_header(header))
         if encoding == "ascii":
-            write_rows(file, [c for column in columns.values() for c in column.reshape(len(column), -1).T])
+            write_rows(file, [c for w, column in zip(widths, columns.values()) for c in column.reshape(len(column), w).T])
         elif encoding == "binary":
             file.write(_records(columns, header).data)
         else:
@@ -49,21 +48,21 @@ def write_pcd(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
             file.write(np.array([len(packed), len(plain)], "<u4").tobytes() + packed)
 
 
-def pcd_losses(cloud: PointCloud) -> list[str]:
-    """What of a cloud PCD cannot hold."""
-    xyz, fields = to_numpy(cloud)
-    losses = [f"positions of type {xyz.dtype}"] if xyz.dtype.itemsize < 4 else []
+def pcd_losses(cloud: PointCloud) -> dict[str, str]:
+    """What of a cloud PCD cannot hold, by field."""
+    _, fields = to_numpy(cloud)
+    losses: dict[str, str] = {}
     for name, column in fields.items():
         if column.dtype.kind not in "iufb" or column.dtype == np.float16:
-            losses.append(f"field {name!r} of type {column.dtype}")
+            losses[name] = f"field {name!r} of type {column.dtype}"
         elif not name or name.lower() in ("x", "y", "z", "_") or any(c.isspace() or c in "#," for c in name):
-            losses.append(f"a field named {name!r}")
+            losses[name] = f"a field named {name!r}"
         elif name in ("rgb", "rgba") and column.ndim == 1 and column.itemsize == 4:
-            losses.append(f"field {name!r} of one number, which would be read as a packed colour")
+            losses[name] = f"field {name!r} of one number, which would be read as a packed colour"
         elif name == "rgba" and all(_packs(fields)):
-            losses.append("field 'rgba' beside rgb and alpha")
+            losses[name] = "field 'rgba' beside rgb and alpha"
         elif column.ndim > 1 and not 1 <= int(np.prod(column.shape[1:])) <= 1 << 16:
-            losses.append(f"field {name!r} of shape {column.shape}")
+            losses[name] = f"field {name!r} of shape {column.shape}"
     return losses
 
 
@@ -103,5 +102,5 @@ def _records(columns: Columns, header: PCDHeader) -> np.ndarray:
         return table
     records = np.empty(header.points, header.record)
     for k, column in enumerate(columns.values()):
-        records[f"f{k}"] = column.reshape(len(column), -1) if header.counts[k] > 1 else column.reshape(-1)
+        records[f"f{k}"] = column.reshape(records[f"f{k}"].shape)
     return records
