@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bev.io.errors import FileError
-from bev.io.points.columns import cast_exactly, make_cloud, to_numpy, whole_file
+from bev.io.points.columns import cast_exactly, make_cloud, table_of, to_numpy, whole_file
 from bev.structures import PointCloud
 
 KITTI = ("intensity",)
@@ -48,9 +48,11 @@ def read_bin(path: Path, columns: Sequence[str] | None = None) -> PointCloud:
 def _guess(path: Path, size: int, table: np.ndarray) -> tuple[str, ...]:
     if path.name.lower().endswith(".pcd.bin"):
         return NUSCENES
-    if size % 20 or size % 16 == 0 and not _has_rings(table[4::5]):
+    if size % 20:
         return KITTI
-    return NUSCENES
+    # The first points almost always tell; all of them are looked at only where they do not.
+    rings = size % 16 or _has_rings(table[4:5000:5]) and _has_rings(table[4::5])
+    return NUSCENES if rings else KITTI
 
 
 def _has_rings(column: np.ndarray) -> bool:
@@ -72,12 +74,10 @@ def write_bin(cloud: PointCloud, path: Path, columns: Sequence[str] | None = Non
         raise FileError(f"{path}: {', '.join(losses.values())} cannot be held by a .bin file of float32 columns")
     names = _columns(cloud, columns, path)
     xyz, fields = to_numpy(cloud)
-    table = np.empty((len(cloud), 3 + len(names)), "<f4")
-    table[:, :3] = xyz
-    for k, name in enumerate(names):
-        table[:, 3 + k] = fields[name] if name in fields else 0
+    none = np.zeros(len(cloud), np.float32)
+    columns_f4 = [*xyz.T, *(fields.get(name, none) for name in names)]
     with whole_file(path) as file:
-        file.write(table.data)
+        file.write(table_of([column.astype("<f4", copy=False) for column in columns_f4]).data)
 
 
 def _columns(cloud: PointCloud, columns: Sequence[str] | None, path: Path) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,7 @@ from bev.structures import PointCloud
 Columns = dict[str, np.ndarray]
 # From here on neighbouring float32 are further apart than 1 mm.
 _FLOAT32_MILLIMETRES_M = 1 << 14
+_CHUNK_ROWS = 1 << 13
 
 # Units by field name, where the name leaves no doubt; a format adds those that its specification states.
 UNITS = {
@@ -129,6 +130,8 @@ def to_numpy(cloud: PointCloud) -> tuple[np.ndarray, Columns]:
 
 def cast_exactly(column: np.ndarray, dtype: np.dtype | type | str) -> np.ndarray | None:
     """The column in another type, or None where a value would change (NaN stays NaN)."""
+    if column.dtype == dtype:
+        return column
     with np.errstate(all="ignore"):
         cast = column.astype(dtype)
         back = cast.astype(column.dtype)
@@ -144,6 +147,23 @@ def cast_exactly(column: np.ndarray, dtype: np.dtype | type | str) -> np.ndarray
 def _within(column: np.ndarray, dtype: np.dtype) -> bool:
     info = np.iinfo(dtype)
     return not column.size or (int(column.min()) >= info.min and int(column.max()) <= info.max)
+
+
+def table_of(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """C columns (P,) of one type as the table (P, C); without a copy where they already are the columns of one."""
+    rows, width, dtype = len(columns[0]), len(columns), columns[0].dtype
+    start = columns[0].__array_interface__["data"][0]
+    row = width * dtype.itemsize
+    if all(
+        column.strides == (row,) and column.__array_interface__["data"][0] == start + k * dtype.itemsize
+        for k, column in enumerate(columns)
+    ):
+        return np.lib.stride_tricks.as_strided(columns[0], (rows, width), (row, dtype.itemsize))
+    table = np.empty((rows, width), dtype)
+    for begin in range(0, rows, _CHUNK_ROWS):  # Small enough to stay in the cache while every column is filled in.
+        for k, column in enumerate(columns):
+            table[begin : begin + _CHUNK_ROWS, k] = column[begin : begin + _CHUNK_ROWS]
+    return table
 
 
 def split_wide(fields: Columns) -> tuple[Columns, dict[str, int]]:

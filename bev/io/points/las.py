@@ -109,12 +109,14 @@ def _decode(laspy: ModuleType, data: bytes, path: Path) -> tuple[Any, np.ndarray
             count, blocks = int(reader.header.point_count), []
             if reader.header.point_format.size > 1 << 15:
                 raise FileError(f"{path}: a point has {reader.header.point_format.size} bytes")
-            for at in range(0, count, _ROWS):
-                blocks.append(reader.read_points(_ROWS).array)
-                if len(blocks[-1]) != min(_ROWS, count - at):
+            # Compressed points in blocks: only what has been decoded shows whether the stated number is true.
+            rows = _ROWS if reader.header.are_points_compressed else max(count, 1)
+            for at in range(0, count, rows):
+                blocks.append(reader.read_points(rows).array)
+                if len(blocks[-1]) != min(rows, count - at):
                     raise FileError(f"{path}: {count} points are stated, {at + len(blocks[-1])} can be read")
             empty = np.zeros(0, reader.header.point_format.dtype())
-            return reader.header, np.concatenate(blocks) if blocks else empty
+            return reader.header, blocks[0] if len(blocks) == 1 else np.concatenate([empty, *blocks])
     except (FileError, ImportError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -158,11 +160,10 @@ def write_las(cloud: PointCloud, path: Path) -> None:
         points.array[axis] = column.astype(np.int32)
     for name, column in columns.items():
         points[name] = column
-    with whole_file(path) as file, io.BytesIO() as memory:
+    with whole_file(path) as file:
         las = laspy.LasData(header, points)
         backend = laspy.LazBackend.Lazrs if path.suffix.lower() == ".laz" else None
-        las.write(memory, do_compress=backend is not None, laz_backend=backend)
-        file.write(memory.getvalue())
+        las.write(file, do_compress=backend is not None, laz_backend=backend)
 
 
 def _header(laspy: ModuleType, cloud: PointCloud, fields: Columns) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bev.io.errors import FileError
 from bev.io.points import lzf
-from bev.io.points.columns import Columns, to_numpy, whole_file
+from bev.io.points.columns import Columns, table_of, to_numpy, whole_file
 from bev.io.points.pcd_header import DEFAULT_VIEWPOINT, ENCODINGS, Encoding, PCDHeader, format_header
 from bev.io.points.text import write_rows
 from bev.structures import PointCloud
@@ -94,12 +94,10 @@ def _pack(rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
 
 
 def _records(columns: Columns, header: PCDHeader) -> np.ndarray:
-    """Points one after the other; of one type and width as a plain table, which numpy fills faster."""
-    if len(set(header.dtypes)) == 1 and set(header.counts) == {1}:
-        table = np.empty((header.points, len(columns)), header.dtypes[0])
-        for k, column in enumerate(columns.values()):
-            table[:, k] = column
-        return table
+    """Points one after the other; of one type and width as a plain table, which may be there already."""
+    same = len({column.dtype for column in columns.values()}) == 1 and columns["x"].dtype.isnative
+    if same and all(column.ndim == 1 for column in columns.values()):
+        return table_of(list(columns.values()))
     records = np.empty(header.points, header.record)
     for k, column in enumerate(columns.values()):
         records[f"f{k}"] = column.reshape(records[f"f{k}"].shape)

@@ -60,10 +60,9 @@ def _load(rows: Sequence[str], dtype: np.dtype, where: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            table = np.loadtxt(rows, dtype, comments=None, ndmin=1)
+            return np.loadtxt(rows, dtype, comments=None, ndmin=1)
     except (ValueError, OverflowError, DeprecationWarning) as error:
         raise FileError(f"{where}: {error}") from error
-    return table
 
 
 def _cast(column: np.ndarray, dtype: np.dtype, index: int, where: str) -> np.ndarray:
