@@ -1,0 +1,106 @@
+"""Tables of numbers as text: what ASCII PCD and PLY, .xyz, .pts and .ptx have in common."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from bev.io.errors import FileError
+from bev.io.points.columns import Columns, cast_exactly
+
+_TO_SPACE = bytes.maketrans(b",;\t\v\f", b"     ")
+_CHUNK_ROWS = 1 << 16
+
+
+def decode_lines(data: bytes, where: str) -> list[str]:
+    """Lines of any line ending, separators (commas, semicolons, tabs) as spaces, without surrounding blanks.
+
+    Raises:
+        FileError: bytes that are no text.
+    """
+    if b"\0" in data:
+        raise FileError(f"{where}: byte {data.index(0)} is zero: this is not text")
+    if b",," in data.translate(None, b" \t"):
+        raise FileError(f"{where}: a value between two commas is missing")
+    try:
+        text = data.translate(_TO_SPACE).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{where}: byte {error.start} is not text") from error
+    return [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+
+
+def parse_rows(lines: Sequence[str], where: str, types: Sequence[np.dtype] | None = None) -> list[np.ndarray]:
+    """Columns of the lines that are not empty.
+
+    Args:
+        where: file and part, for messages.
+        types: of each column; without them all are float64 and there are as many as the first line has.
+
+    Raises:
+        FileError: a line with another number of values, a value that is no number or does not fit its type.
+    """
+    rows = [line for line in lines if line]
+    if types is None:
+        types = [np.dtype(np.float64)] * (len(rows[0].split()) if rows else 0)
+    if not rows:
+        return [np.zeros(0, dtype) for dtype in types]
+    # float64 holds every integer of up to 32 bits; 64-bit integers are read as what they are.
+    parsed = [dtype if dtype.kind in "iu" and dtype.itemsize == 8 else np.dtype(np.float64) for dtype in types]
+    table = _load(rows, np.dtype([(f"c{k}", dtype) for k, dtype in enumerate(parsed)]), where)
+    return [_cast(table[f"c{k}"], dtype, k, where) for k, dtype in enumerate(types)]
+
+
+def _load(rows: Sequence[str], dtype: np.dtype, where: str) -> np.ndarray:
+    first = len(rows[0].split())
+    if first != len(dtype):
+        raise FileError(f"{where}: the first line has {first} values, expected {len(dtype)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return np.loadtxt(rows, dtype, comments=None, ndmin=1)
+    except (ValueError, OverflowError, DeprecationWarning) as error:
+        raise FileError(f"{where}: {error}") from error
+
+
+def _cast(column: np.ndarray, dtype: np.dtype, index: int, where: str) -> np.ndarray:
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return column.astype(dtype)
+    cast = cast_exactly(column, dtype)
+    if cast is None:
+        raise FileError(f"{where}: column {index + 1} has a value that is not a whole number of type {dtype}")
+    return cast
+
+
+def write_rows(file: BinaryIO, columns: Sequence[np.ndarray]) -> None:
+    """Lines of numbers with one space between them, each with the digits that read back to the same value."""
+    if not columns:
+        return
+    row = " ".join(_format(column.dtype) for column in columns) + "\n"
+    for start in range(0, len(columns[0]), _CHUNK_ROWS):
+        parts = [column[start : start + _CHUNK_ROWS].tolist() for column in columns]
+        values = [value for line in zip(*parts) for value in line]
+        file.write((row * len(parts[0]) % tuple(values)).encode())
+
+
+def _format(dtype: np.dtype) -> str:
+    if dtype.kind in "iub":
+        return "%d"
+    return {2: "%.5g", 4: "%.9g"}.get(dtype.itemsize, "%.17g")
+
+
+def whole_numbers(column: np.ndarray, low: int, high: int) -> bool:
+    """Whether a column has nothing but integers of [low, high]; an empty one does not."""
+    inside = (column >= low) & (column <= high) & (column == np.floor(column))
+    return bool(len(column)) and bool(inside.all())
+
+
+def colour_or_columns(columns: Sequence[np.ndarray], first_name: int) -> Columns:
+    """Three columns of bytes are ``rgb`` (P, 3) uint8; others keep their place in the file as name (``column_4``)."""
+    if len(columns) == 3 and all(whole_numbers(c, 0, 255) for c in columns):
+        return {"rgb": np.stack(columns, 1).astype(np.uint8)}
+    return {f"column_{first_name + k}": column for k, column in enumerate(columns)}
+
