@@ -29,8 +29,18 @@ class InfoCamera:
 
 
 @dataclass
+class InfoSweep:
+    """A LiDAR sweep before a key frame; matrices (4, 4), m."""
+
+    file: str
+    timestamp_us: int
+    ego_from_lidar: np.ndarray
+    global_from_ego: np.ndarray
+
+
+@dataclass
 class InfoFrame:
-    """A frame of an info file; boxes in the LiDAR frame."""
+    """A frame of an info file; boxes in the LiDAR frame, sweeps oldest first."""
 
     token: str
     timestamp_us: int
@@ -39,11 +49,13 @@ class InfoFrame:
     global_from_ego: np.ndarray
     boxes: Boxes3D
     cameras: dict[str, InfoCamera] = field(default_factory=dict)
+    sweeps: list[InfoSweep] = field(default_factory=list)
+    scene_name: str = ""
 
     @property
     def scene(self) -> str:
-        """Info files do not name the scene; the recording's log, the first part of every file name, is the nearest."""
-        return Path(self.lidar_file).name.partition("__")[0]
+        """The file's name or token of the scene; where it has none the recording's log, the first part of file names."""
+        return self.scene_name or Path(self.lidar_file).name.partition("__")[0]
 
 
 def read_infos(path: str | Path, convention: BoxConvention | None = None) -> list[InfoFrame]:
@@ -84,6 +96,8 @@ def _check_frame(frame: InfoFrame, where: str) -> None:
         matrices |= {f"{name} cam2ego": camera.ego_from_camera, f"{name} ego2global": camera.global_from_ego}
         if camera.intrinsics.shape != (3, 3) or not np.isfinite(camera.intrinsics).all():
             raise FileError(f"{where}: the intrinsics of {name} are not 3x3 finite numbers")
+    for i, sweep in enumerate(frame.sweeps):
+        matrices |= {f"sweep {i} lidar2ego": sweep.ego_from_lidar, f"sweep {i} ego2global": sweep.global_from_ego}
     for name, matrix in matrices.items():
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise FileError(f"{where}: {name} is not a 4x4 matrix of finite numbers")
@@ -101,6 +115,8 @@ def _read_v2(row: dict[str, Any], names: dict[int, str], convention: BoxConventi
         ego_from_lidar=ego_from_lidar,
         global_from_ego=global_from_ego,
         boxes=_boxes_v2(row.get("instances", []), names, convention),
+        sweeps=[_sweep_v2(sweep) for sweep in reversed(row.get("lidar_sweeps", []))],
+        scene_name=str(row.get("scene_token", "")),
     )
     for name, camera in row["images"].items():
         if camera.get("img_path") is None:
@@ -116,6 +132,13 @@ def _read_v2(row: dict[str, Any], names: dict[int, str], convention: BoxConventi
             global_from_camera @ np.linalg.inv(ego_from_camera),
         )
     return frame
+
+
+def _sweep_v2(row: dict[str, Any]) -> InfoSweep:
+    points = row["lidar_points"]
+    return InfoSweep(
+        points["lidar_path"], round(row["timestamp"] * 1e6), _matrix(points, "lidar2ego"), _matrix(row, "ego2global")
+    )
 
 
 def _matrix(row: dict[str, Any], key: str) -> np.ndarray:
@@ -157,6 +180,8 @@ def _read_old(row: dict[str, Any], convention: BoxConvention) -> InfoFrame:
         ego_from_lidar=_pose(row["lidar2ego_rotation"], row["lidar2ego_translation"]),
         global_from_ego=_pose(row["ego2global_rotation"], row["ego2global_translation"]),
         boxes=_with_counts(boxes, np.array(row["num_lidar_pts"])[known], np.array(row["num_radar_pts"])[known]),
+        sweeps=[_sweep_old(sweep) for sweep in reversed(row.get("sweeps", []))],
+        scene_name=str(row.get("scene_token", "")),
     )
     for name, camera in row["cams"].items():
         frame.cameras[name] = InfoCamera(
@@ -167,6 +192,15 @@ def _read_old(row: dict[str, Any], convention: BoxConvention) -> InfoFrame:
             _pose(camera["ego2global_rotation"], camera["ego2global_translation"]),
         )
     return frame
+
+
+def _sweep_old(row: dict[str, Any]) -> InfoSweep:
+    return InfoSweep(
+        row["data_path"],
+        int(row["timestamp"]),
+        _pose(row["sensor2ego_rotation"], row["sensor2ego_translation"]),
+        _pose(row["ego2global_rotation"], row["ego2global_translation"]),
+    )
 
 
 def _pose(quaternion: Sequence[float], translation: Sequence[float]) -> np.ndarray:

@@ -7,13 +7,15 @@ are decoded, which is what makes the large tables fast.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
 from bev.io import FileError
+
+_CHUNK_BYTES = 1 << 24
 
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
@@ -96,21 +98,26 @@ class Visibility(msgspec.Struct):
     level: str
 
 
-TABLES: dict[str, type[msgspec.Struct]] = {
-    "scene": Scene,
-    "sample": SampleRow,
-    "sample_data": SampleData,
-    "ego_pose": EgoPose,
-    "calibrated_sensor": CalibratedSensor,
-    "sensor": Sensor,
-    "sample_annotation": Annotation,
-    "instance": Instance,
-    "category": Named,
-    "attribute": Named,
-    "visibility": Visibility,
-}
+# The tables that are read.
+TABLES = (
+    "scene",
+    "sample",
+    "sample_data",
+    "ego_pose",
+    "calibrated_sensor",
+    "sensor",
+    "sample_annotation",
+    "instance",
+    "category",
+    "attribute",
+    "visibility",
+)
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class RecordError(FileError):
+    """A record that cannot be used; names the table, not yet the folder."""
 
 
 def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
@@ -130,6 +137,47 @@ def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
         raise FileError(f"{path}: {_name_record(data, error)}") from error
     except msgspec.DecodeError as error:
         return _read_with_nan(path, data, row, error)
+
+
+def iterate_table(folder: Path, name: str, row: type[Row]) -> Iterator[list[Row]]:
+    """As :func:`read_table`, some thousand rows at a time: the large tables never lie in memory whole.
+
+    The text is cut between records (``}``, comma, ``{``); where a piece is not a list of rows for whatever reason, the
+    whole table is read instead, so that errors and unusual layouts are those of :func:`read_table`.
+    """
+    decoder, count = msgspec.json.Decoder(list[row]), 0  # type: ignore[valid-type]
+    try:
+        with open(folder / f"{name}.json", "rb") as file:
+            for piece in _pieces(file):
+                rows = decoder.decode(piece)
+                yield rows
+                count += len(rows)
+        return
+    except (OSError, msgspec.MsgspecError):
+        pass
+    yield read_table(folder, name, row)[count:]
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Texts of lists that together are the list in a file."""
+    rest = file.read(_CHUNK_BYTES)
+    while block := file.read(_CHUNK_BYTES):
+        rest += block
+        end = _last_border(rest)
+        if end:
+            yield rest[:end] + b"]"
+            rest = b"[" + rest[end:].lstrip()[1:]  # the comma becomes the bracket
+    yield rest
+
+
+def _last_border(text: bytes) -> int:
+    """Where the last record that is followed by another one ends; 0 where there is none."""
+    start = len(text)
+    while (start := text.rfind(b"{", 0, start)) > 0:
+        before = text[max(start - 64, 0) : start].rstrip()
+        if before.endswith(b",") and before[:-1].rstrip().endswith(b"}"):
+            return start - (min(start, 64) - len(before[:-1].rstrip()))
+    return 0
 
 
 def _name_record(data: bytes, error: msgspec.ValidationError) -> str:
@@ -158,7 +206,7 @@ class Lookup:
     """Rows of a table by token.
 
     Raises:
-        FileError: two rows with one token, on construction.
+        RecordError: two rows with one token, on construction.
     """
 
     def __init__(self, name: str, tokens: Sequence[str]) -> None:
@@ -167,7 +215,7 @@ class Lookup:
         if len(self._row_of) != len(tokens):
             seen: set[str] = set()
             twice = next(t for t in tokens if t in seen or seen.add(t))  # type: ignore[func-returns-value]
-            raise FileError(f"table {name}: token {twice} names two records")
+            raise RecordError(f"table {name}: token {twice} names two records")
 
     def __getitem__(self, token: str) -> int:
         return self._row_of[token]
@@ -180,12 +228,12 @@ class Lookup:
             field: ``table.field`` that the tokens come from.
 
         Raises:
-            FileError: a token that this table does not have.
+            RecordError: a token that this table does not have.
         """
         try:
             return [self._row_of[token] for token in tokens]
         except KeyError:
             owner, token = next((o, t) for o, t in zip(owners, tokens) if t not in self._row_of)
-            raise FileError(
+            raise RecordError(
                 f"{field} of record {owner} points to {token!r}, which is not in table {self.name}"
             ) from None
