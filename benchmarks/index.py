@@ -1,8 +1,8 @@
 """The nuScenes index at the size of trainval: building it, and opening it, against the devkit's own loading.
 
 Tables of 850 scenes, 34,149 samples, 2.6 million sample_data and ego_pose and 1.17 million sample_annotation are made up
-(about 2.6 GB in --root, kept for the next run). Each contestant runs in a fresh process, whose peak memory is that of
-the whole process; boxes' velocities are compared. The devkit needs about 11 GB: --skip-devkit leaves it out.
+(2.6 GB in --root, kept for the next run). Each contestant runs in a fresh process, whose peak memory is that of
+the whole process; boxes' velocities are compared. The devkit needs 8 GB: --skip-devkit leaves it out.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ def _row(case: str, ours: dict[str, Any], theirs: dict[str, Any] | None, differe
         row["ours_cpu_ms"] = round(1e3 * ours["cpu_s"])
     if theirs is None:
         return row
+    if "cpu_s" in ours:
+        row["cpu_ratio"] = round(theirs["cpu_s"] / ours["cpu_s"], 2)
     return row | {
         "baseline": "nuscenes-devkit 1.2.0: NuScenes(...)",
         "baseline_ms": round(1e3 * theirs["s"]),

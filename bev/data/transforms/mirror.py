@@ -8,9 +8,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from bev.data.transforms.base import SampleTransform
+from bev.data.transforms.base import SampleTransform, move_reference
 from bev.registry import TRANSFORMS
 from bev.structures import Sample
 
@@ -48,19 +47,9 @@ class RigMirror(SampleTransform[bool]):
         order = mirror_order(sample.rig.names)
         width = sample.rig.image_size_px[1]
         flip = torch.tensor([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-        rig = sample.rig.select(order).augment_images(flip, sample.rig.image_size_px).augment_ref(self.new_from_old)
-        boxes, points = sample.boxes, sample.points
-        return replace(
-            sample,
-            images=sample.images[order].flip(-1),
-            rig=replace(rig, names=sample.rig.names),
-            global_from_ref=sample.global_from_ref @ self.new_from_old.to(sample.global_from_ref),
-            boxes=None if boxes is None else boxes.transform(self._in(boxes.center_m), boxes.frame),
-            points=None if points is None else points.transform(self._in(points.xyz_m), points.frame),
-        )
-
-    def _in(self, like: Tensor) -> Tensor:
-        return self.new_from_old.to(like)
+        rig = sample.rig.select(order).augment_images(flip, sample.rig.image_size_px)
+        flipped = replace(sample, images=sample.images[order].flip(-1), rig=replace(rig, names=sample.rig.names))
+        return move_reference(flipped, self.new_from_old)
 
 
 def mirror_order(names: Sequence[str]) -> list[int]:
