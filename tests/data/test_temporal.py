@@ -228,7 +228,7 @@ def test_depth_of_sweeps_is_the_nearest_of_each_cell(synthetic_root: Path) -> No
     options = dict(split="synthetic_train", load_points=True)
     few, many = (build(synthetic_root, "v1.0-synthetic", sweeps=n, **options)[4] for n in (0, 3))
     depth = [lidar_depth_targets([s.points], collate([s]).rig, 2)[0] for s in (few, many)]
-    assert (depth[1] > 0).sum() > 1.15 * (depth[0] > 0).sum()
+    assert (depth[1] > 0).sum() > (depth[0] > 0).sum() and depth[1][depth[0] > 0].mean() < depth[0][depth[0] > 0].mean()
     pixels, distance = project(many.points.xyz_m, many.rig.img_from_ref)
     seen = in_image(pixels, distance, many.rig.image_size_px)
     for camera, row, column in (depth[1] > 0).nonzero()[::7].tolist():
