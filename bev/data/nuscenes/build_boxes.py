@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bev.data.nuscenes.rows import Columns, Frames, neighbours, numbers, refuse
+from bev.data.nuscenes.rows import MAX_M, Columns, Frames, is_unit, neighbours, numbers, refuse
 from bev.data.nuscenes.tables import (
     Annotation,
     Instance,
@@ -44,6 +44,7 @@ def box_columns(folder: Path, frames: Frames) -> Columns:
         neighbours(lookup, tokens, before, "sample_annotation.prev"),
         neighbours(lookup, tokens, after, "sample_annotation.next"),
     )
+    _check_links(*links, frame, frames.timestamp_us, tokens)
     columns["box_velocity_mps"] = _velocities(*links, columns["box_center_m"], frame, frames.timestamp_us)
     order = np.argsort(frame, kind="stable")
     return {
@@ -62,16 +63,16 @@ def _decode(rows: list[Any], frames: Frames, kinds: _Kinds) -> Columns:
     finite = np.isfinite(size_wlh).all(1) & np.isfinite(center).all(1) & np.isfinite(rotation).all(1)
     refuse(~finite, "sample_annotation", tokens, "holds a NaN or infinite value")
     refuse((size_wlh <= 0).any(1), "sample_annotation", tokens, "has a size that is not positive")
-    refuse(~rotation.any(1), "sample_annotation", tokens, "has a rotation of zeros")
-    counts = [[a.num_lidar_pts for a in rows], [a.num_radar_pts for a in rows]]
-    refuse((np.array(counts) < 0).any(0), "sample_annotation", tokens, "has a negative number of points")
+    refuse(~is_unit(rotation), "sample_annotation", tokens, "has a rotation that is no unit quaternion")
+    far = (abs(center) > MAX_M).any(1) | (size_wlh > MAX_M).any(1)
+    refuse(far, "sample_annotation", tokens, f"has a translation or size beyond {MAX_M:g} m")
     return {
         "frame": np.array(frame, np.int64),
         "box_center_m": center,
         "box_size_m": size_wlh[:, [1, 0, 2]],
         "box_rotation": rotation,
-        "box_num_lidar_pts": np.array(counts[0], np.int32),
-        "box_num_radar_pts": np.array(counts[1], np.int32),
+        "box_num_lidar_pts": np.array([a.num_lidar_pts for a in rows], np.int32),
+        "box_num_radar_pts": np.array([a.num_radar_pts for a in rows], np.int32),
         **kinds.of(rows, tokens),
     }
 
@@ -144,6 +145,15 @@ def _levels(levels: list[Visibility]) -> list[int]:
             raise RecordError(f"table visibility: record {level.token} has level {level.level!r}, expected e.g. v40-60")
     order = sorted(range(len(levels)), key=lambda i: int(begins[i]))
     return [order.index(i) + 1 for i in range(len(levels))]
+
+
+def _check_links(
+    before: np.ndarray, after: np.ndarray, frame: np.ndarray, timestamp_us: np.ndarray, tokens: list[str]
+) -> None:
+    time = timestamp_us[frame]
+    late, early = (before >= 0) & (time[before] >= time), (after >= 0) & (time[after] <= time)
+    refuse(late, "sample_annotation", tokens, "has a prev that is not earlier")
+    refuse(early, "sample_annotation", tokens, "has a next that is not later")
 
 
 def _velocities(

@@ -11,6 +11,8 @@ from bev.data.nuscenes.sensor_rows import LIDAR, Mounts, SensorRows, read_mounts
 from bev.data.nuscenes.tables import RecordError
 from bev.io.columns import Strings
 
+_MAX_PX = 1e7
+
 
 def sensor_columns(folder: Path, frames: Frames, scene: np.ndarray) -> Columns:
     """Columns of the LiDAR and the cameras; ``scene`` is (F,), the scene of each frame."""
@@ -40,6 +42,8 @@ def _intrinsics(mounts: Mounts) -> np.ndarray:
         matrices[i] = row.camera_intrinsic
     wrong = ~np.isfinite(matrices).all((1, 2))
     refuse(wrong, "calibrated_sensor", mounts.tokens, "has a NaN or infinite value in camera_intrinsic")
+    wrong = (abs(matrices) > _MAX_PX).any((1, 2)) | (matrices[:, 2] != (0, 0, 1)).any(1)
+    refuse(wrong, "calibrated_sensor", mounts.tokens, f"has a camera_intrinsic beyond {_MAX_PX:g} px or a last row not 0 0 1")
     wrong = (matrices[:, 0, 0] <= 0) | (matrices[:, 1, 1] <= 0)
     refuse(wrong, "calibrated_sensor", mounts.tokens, "has a focal length that is not positive")
     return matrices

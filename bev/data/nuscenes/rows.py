@@ -15,6 +15,8 @@ from bev.data.nuscenes.tables import Lookup, RecordError
 from bev.geometry.transforms import rigid_from_quaternion
 
 Columns = dict[str, Any]
+# No place on earth is farther from another, and float32 still tells sizes of it apart.
+MAX_M = 1e7
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,16 @@ def numbers(values: Sequence[Sequence[float]], width: int) -> np.ndarray:
     return np.fromiter(chain.from_iterable(values), np.float64, len(values) * width).reshape(len(values), width)
 
 
+def is_unit(quaternion: np.ndarray) -> np.ndarray:
+    """(n, 4) -> (n,) bool, with room for rounded numbers."""
+    with np.errstate(over="ignore"):
+        return abs(np.linalg.norm(quaternion, axis=1) - 1) <= 1e-2
+
+
 def pose_matrices(name: str, tokens: Sequence[str], quaternion: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
     """(n, 4, 4) of n pose records; refuses one that is not finite or whose (n, 4) quaternion is no rotation."""
     wrong = ~(np.isfinite(quaternion).all(1) & np.isfinite(translation_m).all(1))
     refuse(wrong, name, tokens, "holds a NaN or infinite value")
-    wrong = abs(np.linalg.norm(quaternion, axis=1) - 1) > 1e-2
-    refuse(wrong, name, tokens, "has a rotation that is no unit quaternion")
+    refuse((abs(translation_m) > MAX_M).any(1), name, tokens, f"has a translation beyond {MAX_M:g} m")
+    refuse(~is_unit(quaternion), name, tokens, "has a rotation that is no unit quaternion")
     return rigid_from_quaternion(torch.from_numpy(quaternion), torch.from_numpy(translation_m)).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bev.data.nuscenes.rows import Frames, numbers, pose_matrices
+from bev.data.nuscenes.rows import Frames, numbers, pose_matrices, refuse
 from bev.data.nuscenes.tables import (
     CalibratedSensor,
     EgoPose,
@@ -104,6 +105,7 @@ def read_sensor_rows(folder: Path, frames: Frames, mounts: Mounts) -> SensorRows
         kept += [chunk[i] for i in rows]
         calibration.append(mount[rows])
     tokens = [d.token for d in kept]
+    refuse(np.array(["\0" in d.filename for d in kept], bool), "sample_data", tokens, "has no usable filename")
     frame = frames.lookup.rows([d.sample_token for d in kept], tokens, "sample_data.sample_token")
     sizes = [(d.height or 0, d.width or 0) for d in kept]
     return SensorRows(
@@ -126,8 +128,8 @@ def _read_poses(folder: Path, wanted: list[str], owners: list[str]) -> np.ndarra
         rows = [row for row in chunk if row.token in place]
         at = np.array([place[row.token] for row in rows], np.int64)
         if len(np.unique(at)) != len(at) or found[at].any():
-            seen = found.copy()
-            twice = next(r.token for r, i in zip(rows, at) if seen[i] or seen.__setitem__(i, True))
+            counts = Counter(row.token for row in rows)
+            twice = next(r.token for r, i in zip(rows, at) if found[i] or counts[r.token] > 1)
             raise RecordError(f"table ego_pose: token {twice} names two records")
         found[at] = True
         quaternion[at], translation[at] = numbers([r.rotation for r in rows], 4), numbers(

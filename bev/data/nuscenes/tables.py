@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -17,6 +17,9 @@ from bev.io import FileError
 
 _CHUNK_BYTES = 1 << 24
 
+# What the index's integer columns hold; more is no time and no number of points or pixels.
+Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 
@@ -28,7 +31,7 @@ class Scene(msgspec.Struct, gc=False):
 
 class SampleRow(msgspec.Struct, gc=False):
     token: str
-    timestamp: int
+    timestamp: Time
     scene_token: str
     prev: str
     next: str
@@ -39,11 +42,11 @@ class SampleData(msgspec.Struct, gc=False):
     sample_token: str
     ego_pose_token: str
     calibrated_sensor_token: str
-    timestamp: int
+    timestamp: Time
     filename: str
     is_key_frame: bool
-    height: int | None = None
-    width: int | None = None
+    height: Count | None = None
+    width: Count | None = None
 
 
 class EgoPose(msgspec.Struct, gc=False):
@@ -77,8 +80,8 @@ class Annotation(msgspec.Struct, gc=False):
     rotation: Quaternion
     prev: str
     next: str
-    num_lidar_pts: int
-    num_radar_pts: int
+    num_lidar_pts: Count
+    num_radar_pts: Count
 
 
 class Instance(msgspec.Struct):
@@ -184,7 +187,10 @@ def _name_record(data: bytes, error: msgspec.ValidationError) -> str:
     """The error, with the token of its record where the message says which one it is (``$[3].size``)."""
     text = str(error)
     position = text.partition("$[")[2].partition("]")[0]
-    rows: Any = json.loads(data)
+    try:
+        rows: Any = json.loads(data)
+    except (ValueError, RecursionError):  # malformed after the wrong record
+        return text
     if position.isdigit() and isinstance(rows, list) and isinstance(record := rows[int(position)], Mapping):
         return f"record {record.get('token', position)}: {text}"
     return text
@@ -194,7 +200,8 @@ def _read_with_nan(path: Path, data: bytes, row: type[Row], error: msgspec.Decod
     """Python writes NaN into JSON, which is none: read such a table too, so that what holds the NaN can be named."""
     try:
         rows = json.loads(data)
-    except ValueError as broken:
+        json.dumps(rows, ensure_ascii=False).encode()  # escapes that are half a character are no text
+    except (ValueError, RecursionError) as broken:
         raise FileError(f"{path}: malformed JSON: {broken}") from error
     try:
         return msgspec.convert(rows, type=list[row])  # type: ignore[valid-type]
