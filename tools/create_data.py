@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Make a data set: `python tools/create_data.py synthetic --out data/synthetic --scenes 10 --seed 0`."""
+"""Make or index a data set.
+
+`python tools/create_data.py synthetic --out data/synthetic --scenes 10 --seed 0` makes one,
+`python tools/create_data.py nuscenes --root data/nuscenes --version v1.0-trainval` indexes the real one.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bev.data.infos import write_infos  # noqa: E402
+from bev.data.nuscenes.dataset import frames_of_split  # noqa: E402
+from bev.data.nuscenes.splits import add_custom_splits, splits_with_scenes  # noqa: E402
+from bev.data.nuscenes.store import load_index, place_of_index  # noqa: E402
 from bev.data.synthetic import WorldOptions, generate  # noqa: E402
 
 
@@ -49,11 +57,54 @@ def synthetic(arguments: argparse.Namespace) -> None:
     print(f"{frames} key frames in {seconds:.1f} s ({frames / seconds:.1f} a second): {root}/{arguments.version}")
 
 
+def add_nuscenes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The sub-command ``nuscenes``: the index of a folder in nuScenes' format."""
+    parser = commands.add_parser("nuscenes", help="index the tables of a nuScenes folder, once; training does it too")
+    parser.add_argument("--root", type=Path, required=True, help="folder with samples/ and the version's folder")
+    parser.add_argument("--version", required=True, help="e.g. v1.0-mini, v1.0-trainval, v1.0-test")
+    parser.add_argument("--splits", type=Path, help="JSON file {name: [scene names]}; added to <version>/splits.json")
+    parser.set_defaults(run=nuscenes)
+
+
+def nuscenes(arguments: argparse.Namespace) -> None:
+    """Run ``nuscenes``."""
+    start, folder = time.monotonic(), arguments.root / arguments.version
+    index = load_index(arguments.root, arguments.version)
+    if arguments.splits:
+        add_custom_splits(folder, arguments.splits, index.scenes)
+    seconds, place = time.monotonic() - start, place_of_index(folder)
+    print(f"{len(index)} key frames of {len(index.scenes)} scenes, {len(index.box_label)} boxes, "
+          f"{len(index.sweep_file)} LiDAR sweeps, cameras {', '.join(index.channels)}")
+    for name, count in splits_with_scenes(folder, index.scenes).items():
+        print(f"  split {name}: {count} scenes")
+    print(f"{place}: {place.stat().st_size / 1e6:.1f} MB, {seconds:.1f} s" if place else "the index could not be saved")
+
+
+def add_infos(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The sub-command ``infos``: an info file for mmdet3d."""
+    parser = commands.add_parser("infos", help="write a split as an mmdet3d 1.x info file (v2)")
+    parser.add_argument("--root", type=Path, required=True, help="folder with samples/ and the version's folder")
+    parser.add_argument("--version", required=True, help="e.g. v1.0-mini")
+    parser.add_argument("--split", required=True, help="official or custom split")
+    parser.add_argument("--out", type=Path, required=True, help="the pickle to write")
+    parser.set_defaults(run=infos)
+
+
+def infos(arguments: argparse.Namespace) -> None:
+    """Run ``infos``."""
+    index = load_index(arguments.root, arguments.version)
+    frames = frames_of_split(index, arguments.root / arguments.version, arguments.split)
+    write_infos(arguments.out, index, frames, arguments.version)
+    print(f"{len(frames)} frames: {arguments.out}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse and run; errors of use are one line on stderr and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     add_synthetic(commands)
+    add_nuscenes(commands)
+    add_infos(commands)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)

@@ -13,10 +13,18 @@ class Draw:
 
     Augmentation depends on this alone, never on a worker's or a process's random state, so that a run resumed at any
     step, with any number of workers, sees the same pictures.
+
+    Attributes:
+        index: position in the data set.
+        seed: of this draw's augmentation.
+        batch_seed: equal for all draws of a batch, for what its samples must have in common (their size).
+        starts: the frame has nothing to do with the frame in the same row of the batch before.
     """
 
     index: int
     seed: tuple[int, ...]
+    batch_seed: tuple[int, ...] = (0,)
+    starts: bool = True
 
     def generator(self) -> np.random.Generator:
         """The random generator of this draw."""

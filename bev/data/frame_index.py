@@ -14,12 +14,12 @@ from bev.io import FileError
 from bev.io.columns import Strings, open_columns, write_columns
 
 # Raise it whenever a column changes its meaning: older files are then built again.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
-    """F key frames of S scenes, C camera channels, K sensor calibrations, M boxes.
+    """F key frames of S scenes, C camera channels, K sensor calibrations, L LiDAR sweeps, M boxes.
 
     Frames are ordered by scene and time, boxes by frame. Matrices are float64, metres and pixels.
 
@@ -41,6 +41,12 @@ class FrameIndex:
         global_from_ego_of_camera: (F, C, 4, 4) pose of the vehicle when each camera fired.
         ego_from_camera: (K, 4, 4).
         intrinsics: (K, 3, 3).
+        sweep_file: (L,) texts, every LiDAR sweep, key frames' own included, relative to the data root.
+        sweep_timestamp_us: (L,) int64.
+        sweep_global_from_ego: (L, 4, 4) pose of the vehicle when each sweep ended.
+        sweep_ego_from_lidar: (L,) int32 row of ``ego_from_camera``, which has every sensor's mounting.
+        sweep_begin, sweep_of_frame: (F,) int32: rows ``sweep_begin[f] .. sweep_of_frame[f]`` are the sweeps of the scene
+            up to frame f in order of time; the last of them is the key frame's own. -1 where it has no LiDAR.
         box_end: (F,) int64, where the boxes of each frame end.
         box_center_m: (M, 3) global frame.
         box_size_m: (M, 3) length, width, height.
@@ -72,6 +78,12 @@ class FrameIndex:
     global_from_ego_of_camera: np.ndarray
     ego_from_camera: np.ndarray
     intrinsics: np.ndarray
+    sweep_file: Strings
+    sweep_timestamp_us: np.ndarray
+    sweep_global_from_ego: np.ndarray
+    sweep_ego_from_lidar: np.ndarray
+    sweep_begin: np.ndarray
+    sweep_of_frame: np.ndarray
     box_end: np.ndarray
     box_center_m: np.ndarray
     box_size_m: np.ndarray

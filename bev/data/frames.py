@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bev.data.balance import balanced_frames
 from bev.data.draw import Draw
 from bev.data.faults import BLANKED, SKIPPED, FaultLog
 from bev.data.frame_boxes import boxes_in_global
 from bev.data.frame_index import FrameIndex
+from bev.data.history import chosen_history
 from bev.data.sensor_files import SensorFiles
-from bev.data.transforms import ImageDraw, ImageTransform, SampleTransform
+from bev.data.transforms import ImageDraw, ImageTransform, ResolutionBuckets, SampleTransform
 from bev.io import FileError
 from bev.registry import suggest
 from bev.structures import Boxes3D, CameraRig, PointCloud, Sample
@@ -43,16 +45,23 @@ class FrameDataset(Dataset[Sample]):
         frame: reference frame of cameras, boxes and points: ``"lidar"`` (LIDAR_TOP) or ``"ego"``, both at the time of
             the key frame's LiDAR sweep. Cameras are reached through the global frame with the vehicle's pose at each
             sensor's own time.
-        image: how pictures become network images; None keeps them as they are (then all must have one size).
+        image: how pictures become network images; None keeps them as they are (then all must have one size). With
+            ``ResolutionBuckets`` all samples of a batch get the same one.
         transforms: of whole samples, in order.
         load_points: whether samples have the LiDAR sweep of the key frame.
+        sweeps: so many earlier LiDAR sweeps are added to the key frame's, moved with the vehicle; see
+            :func:`bev.data.sweeps.read_sweeps`. Needs ``load_points``.
         history: number of previous key frames in ``Sample.previous``, oldest first; before the start of a scene the
-            oldest frame there is is repeated.
+            oldest frame there is is repeated (its timestamp tells).
+        history_pool: draw the ``history`` frames, in order of time, from so many previous ones, as BEVFormer does:
+            a queue of 3 is ``history=2, history_pool=3``. None: the nearest ones.
         on_error: for a frame with an unreadable file: ``raise`` the error; ``skip`` to the next readable frame;
             ``blank_camera`` puts a black picture in the place of each unreadable one (``Sample.valid`` is False when
             no picture is left), and no points in place of an unreadable sweep. Faults are logged and counted, see
             :meth:`faults`.
         use_valid_flag: drop boxes in which neither LiDAR nor radar has a point.
+        class_balance: resample the frames so that all classes come about equally often (CBGS, arXiv 1908.09492); the
+            data set gets about 4.5 times as long on nuScenes.
         cache: ``"memory"`` keeps the network images in the process (uint8), for small data sets; pictures must then
             not be transformed at random.
         max_samples: use only so many frames, spread evenly.
@@ -65,12 +74,15 @@ class FrameDataset(Dataset[Sample]):
         root: str | Path,
         cameras: Sequence[str] = CAMERAS_DETR3D,
         frame: Literal["lidar", "ego"] = "lidar",
-        image: ImageTransform | None = None,
+        image: ImageTransform | ResolutionBuckets | None = None,
         transforms: Sequence[SampleTransform[Any]] = (),
         load_points: bool = False,
+        sweeps: int = 0,
         history: int = 0,
+        history_pool: int | None = None,
         on_error: OnError = "raise",
         use_valid_flag: bool = True,
+        class_balance: bool = False,
         cache: Literal["none", "memory"] = "none",
         max_samples: int | None = None,
     ) -> None:
@@ -79,11 +91,14 @@ class FrameDataset(Dataset[Sample]):
         _check_choice("cache", cache, ("none", "memory"))
         if cache == "memory" and image is not None and image.is_random:
             raise ValueError("cache='memory' keeps network images, so the image transform must have no random range")
+        _check_counts(history, history_pool, sweeps, load_points)
         self.index, self.root, self.cameras = index, Path(root), tuple(cameras)
         self.frames = _thin(np.asarray(frames, np.int64), max_samples)
+        if class_balance:
+            self.frames = balanced_frames(index, self.frames, use_valid_flag)
         self.frame, self.image, self.transforms = frame, image, tuple(transforms)
         self.load_points, self.use_valid_flag = load_points, use_valid_flag
-        self.history, self.on_error = history, on_error
+        self.history, self.history_pool, self.sweeps, self.on_error = history, history_pool, sweeps, on_error
         self.metainfo = {"classes": CLASSES, "frame": frame, "cameras": self.cameras}
         self._channels = self._find_channels()
         self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache == "memory" else None
@@ -124,7 +139,9 @@ class FrameDataset(Dataset[Sample]):
         for step in range(min(_MAX_SKIPS, len(self))):
             position = (first + step) % len(self)
             try:
-                return self._sample(position, draw.generator())
+                sample = self._sample(position, draw)
+                # A stand-in from another scene continues nothing.
+                return replace(sample, starts=draw.starts or self._scene(position) != self._scene(first))
             except FileError as error:
                 if self.on_error != "skip":
                     raise
@@ -132,29 +149,35 @@ class FrameDataset(Dataset[Sample]):
                 self.fault_log.mark(position, SKIPPED, f"skipped a frame: {error}")
         raise FileError(f"{step + 1} frames one after the other cannot be read; the last one: {failure}") from failure
 
-    def _sample(self, position: int, rng: np.random.Generator) -> Sample:
-        frame = int(self.frames[position])
-        draws = self._draw_images(rng)
-        sample = self._frame(frame, position, draws)
+    def _scene(self, position: int) -> int:
+        return int(self.index.scene[self.frames[position]])
+
+    def scene_of_samples(self) -> np.ndarray:
+        """(len(self),) int32, the scene of every sample, for samplers that walk through scenes in order of time.
+
+        Raises:
+            ValueError: the frames of a scene are not in order of time (``class_balance``).
+        """
+        time = np.asarray(self.index.timestamp_us)[self.frames]
+        order = np.argsort(np.asarray(self.index.scene)[self.frames], kind="stable")
+        same = np.diff(np.asarray(self.index.scene)[self.frames][order]) == 0
+        if (np.diff(time[order])[same] <= 0).any():
+            raise ValueError("the frames of a scene are not in order of time (class_balance repeats them)")
+        return np.asarray(self.index.scene)[self.frames]
+
+    def _sample(self, position: int, draw: Draw) -> Sample:
+        frame, rng = int(self.frames[position]), draw.generator()
+        image = self.image.choose(draw.batch_seed) if isinstance(self.image, ResolutionBuckets) else self.image
+        plan = _plan(image, len(self.cameras), rng)
+        sample = self._frame(frame, position, plan)
         if self.history:
-            sample = replace(sample, previous=self._previous(frame, position, sample, draws))
+            known = {frame: sample}
+            for earlier in chosen_history(self.index.previous, frame, self.history, self.history_pool, rng):
+                known[earlier] = known.get(earlier) or self._frame(earlier, position, plan)
+                sample = replace(sample, previous=(*sample.previous, known[earlier]))
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample
-
-    def _draw_images(self, rng: np.random.Generator) -> list[ImageDraw]:
-        if self.image is None or not self.image.is_random:
-            return [ImageDraw()] * len(self.cameras)
-        return [self.image.draw(rng) for _ in self.cameras]
-
-    def _previous(self, frame: int, position: int, sample: Sample, draws: list[ImageDraw]) -> tuple[Sample, ...]:
-        previous: list[Sample] = []
-        for _ in range(self.history):
-            earlier = int(self.index.previous[frame])
-            if earlier >= 0:
-                sample, frame = self._frame(earlier, position, draws), earlier
-            previous.insert(0, sample)
-        return tuple(previous)
 
     def _global_from_ref(self, frame: int) -> np.ndarray:
         global_from_ego = np.asarray(self.index.global_from_ego[frame])
@@ -164,10 +187,10 @@ class FrameDataset(Dataset[Sample]):
         """``global_from_ref`` of every frame, in order: (4, 4) float64 each, without reading a file."""
         return [torch.from_numpy(self._global_from_ref(int(frame)).copy()) for frame in self.frames]
 
-    def _frame(self, frame: int, position: int, draws: list[ImageDraw]) -> Sample:
+    def _frame(self, frame: int, position: int, plan: _ImagePlan) -> Sample:
         """One key frame without its previous ones and before the sample transforms."""
         global_from_ref = self._global_from_ref(frame)
-        images, homographies, readable = self._images(frame, position, draws)
+        images, homographies, readable = self._images(frame, position, plan)
         return Sample(
             images=images,
             rig=self._rig(frame, global_from_ref, homographies, (images.shape[-2], images.shape[-1])),
@@ -198,12 +221,12 @@ class FrameDataset(Dataset[Sample]):
             timestamp_us=torch.from_numpy(self.index.camera_timestamp_us[frame, self._channels]),
         )
 
-    def _images(self, frame: int, position: int, draws: list[ImageDraw]) -> tuple[Tensor, Tensor, bool]:
+    def _images(self, frame: int, position: int, plan: _ImagePlan) -> tuple[Tensor, Tensor, bool]:
         """(N, 3, H, W) uint8, (N, 3, 3) homographies, and whether any picture was readable."""
         if self._cache is not None and frame in self._cache:
             return *self._cache[frame], True
         pictures, readable = self.files.pictures(frame, self._reporter(position))
-        done = [self._transform(picture, draw) for picture, draw in zip(pictures, draws)]
+        done = [plan.apply(i, picture) for i, picture in enumerate(pictures)]
         shapes = {image.shape for image, _ in done}
         if len(shapes) != 1:
             raise FileError(
@@ -215,11 +238,8 @@ class FrameDataset(Dataset[Sample]):
             self._cache[frame] = (images, homographies)
         return images, homographies, readable > 0
 
-    def _transform(self, image: np.ndarray, draw: ImageDraw) -> tuple[np.ndarray, np.ndarray]:
-        return (image, np.eye(3)) if self.image is None else self.image(image, draw)
-
     def _points(self, frame: int, position: int) -> PointCloud:
-        points = self.files.points(frame, self._reporter(position))
+        points = self.files.points(frame, self._reporter(position), self.sweeps)
         if self.frame == "lidar":
             return points
         return points.transform(torch.from_numpy(np.array(self.index.ego_from_lidar[frame])), "ego")
@@ -240,6 +260,25 @@ class FrameDataset(Dataset[Sample]):
         return replace(boxes, **{name: getattr(boxes, name).float() for name in names})
 
 
+@dataclass(frozen=True)
+class _ImagePlan:
+    """What is done to the N pictures of a frame and of its previous frames."""
+
+    transform: ImageTransform | None
+    draws: list[ImageDraw]
+
+    def apply(self, camera: int, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.transform is None:
+            return image, np.eye(3)
+        return self.transform(image, self.draws[camera])
+
+
+def _plan(image: ImageTransform | None, cameras: int, rng: np.random.Generator) -> _ImagePlan:
+    if image is None or not image.is_random:
+        return _ImagePlan(image, [ImageDraw()] * cameras)
+    return _ImagePlan(image, [image.draw(rng) for _ in range(cameras)])
+
+
 Kind = TypeVar("Kind", bound=type)
 
 
@@ -255,6 +294,13 @@ def takes_frame_options(kind: Kind) -> Kind:
 def _check_choice(name: str, value: str, valid: Sequence[str]) -> None:
     if value not in valid:
         raise ValueError(f"{name} = {value!r}{suggest(str(value), valid)}")
+
+
+def _check_counts(history: int, history_pool: int | None, sweeps: int, load_points: bool) -> None:
+    if history < 0 or history_pool is not None and history_pool < max(history, 1):
+        raise ValueError(f"history = {history} must not be negative, history_pool = {history_pool} not smaller than it")
+    if sweeps < 0 or sweeps and not load_points:
+        raise ValueError(f"sweeps = {sweeps} must not be negative and needs load_points=True")
 
 
 def _thin(frames: np.ndarray, count: int | None) -> np.ndarray:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from bev.data.frame_index import FrameIndex
+from bev.data.sweeps import read_sweeps
 from bev.io import FileError
 from bev.io.images import read_image
-from bev.io.points import read_nuscenes_points
 from bev.structures import PointCloud
 
 Report = Callable[[str], None]
@@ -73,14 +73,17 @@ class SensorFiles:
             raise FileError(f"frame {self.index.token[frame]}: no picture can be read and their size is not known")
         return np.zeros(sizes[0], np.uint8)
 
-    def points(self, frame: int, report: Report) -> PointCloud:
-        """The LiDAR sweep of the key frame, LiDAR frame; raises FileError (without ``blank``)."""
-        record = f"frame {self.index.token[frame]}, LiDAR"
+    def points(self, frame: int, report: Report, sweeps: int = 0) -> PointCloud:
+        """The LiDAR points of the key frame and of so many earlier sweeps, LiDAR frame of the key frame.
+
+        Raises FileError for a file that cannot be used (without ``blank``).
+        """
         try:
-            return read_nuscenes_points(self.root / self.index.lidar_file[frame], record)
+            return read_sweeps(self.index, self.root, frame, sweeps)
         except FileError as error:
             if not self.blank:
                 raise
             report(f"no points: {error}")
             none = torch.zeros(0)
-            return PointCloud(torch.zeros(0, 3), {"intensity": none, "ring": none}, "lidar")
+            times = {"time_s": none} if sweeps else {}
+            return PointCloud(torch.zeros(0, 3), {"intensity": none, "ring": none, **times}, "lidar")

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bev.data import sampler as _samplers  # noqa: F401  (registers the samplers)
+from bev.data import scene_stream as _scene_samplers  # noqa: F401
 from bev.engine import distributed
 from bev.registry import DATASETS, ConfigError, build_node, check_keys
 from bev.structures import collate
@@ -46,6 +47,8 @@ def build_dataloader(cfg: Mapping[str, Any], path: str, seed: int, train: bool) 
         rank=distributed.rank(),
         world_size=distributed.world_size(),
     )
+    if hasattr(sampler, "use_scenes"):  # the samplers that walk through recordings
+        sampler.use_scenes(dataset.scene_of_samples())
     return DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -39,20 +39,26 @@ def mirror_order(names: Sequence[str]) -> list[int]:
     return [list(names).index(partner) for partner in swapped]
 
 
-def mirror_cameras(images: Tensor, rig: CameraRig, frame: ReferenceFrame) -> tuple[Tensor, CameraRig]:
-    """What the same cameras would see of the mirrored world, exactly, whether the rig is symmetric or not.
+def flip_cameras(images: Tensor, rig: CameraRig) -> tuple[Tensor, CameraRig]:
+    """Each image flipped, and what a left camera saw handed to the right one of the same place.
 
-    Each image is flipped, the reference frame is reflected, and what a left camera saw is handed to the right one of
-    the same place, so that camera ``i`` still looks where camera ``i`` looks. The determinant of ``cam_from_ref``
-    becomes negative; projections stay true.
+    Camera ``i`` then looks where camera ``i`` looks once the reference frame is reflected, too.
 
     Args:
         images: (*B, N, 3, H, W).
         rig: of those images, with or without batch axis.
-        frame: the rig's reference frame.
     """
     order, width = mirror_order(rig.names), rig.image_size_px[1]
     flip = torch.tensor([[-1.0, 0.0, width], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    matrix = mirror_matrix(frame).to(rig.device)
-    seen = rig.select(order).augment_images(flip.to(rig.device), rig.image_size_px).augment_ref(matrix)
-    return images[..., order, :, :, :].flip(-1), replace(seen, names=rig.names)
+    flipped = rig.select(order).augment_images(flip.to(rig.device), rig.image_size_px)
+    return images[..., order, :, :, :].flip(-1), replace(flipped, names=rig.names)
+
+
+def mirror_cameras(images: Tensor, rig: CameraRig, frame: ReferenceFrame) -> tuple[Tensor, CameraRig]:
+    """What the same cameras would see of the mirrored world, exactly, whether the rig is symmetric or not.
+
+    :func:`flip_cameras` in the reflected reference frame. The determinant of ``cam_from_ref`` becomes negative;
+    projections stay true.
+    """
+    images, rig = flip_cameras(images, rig)
+    return images, rig.augment_ref(mirror_matrix(frame).to(rig.device))

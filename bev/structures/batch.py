@@ -28,6 +28,8 @@ class Sample:
         points: LiDAR in the reference frame, None where it was not asked for.
         previous: earlier frames, oldest first, for temporal models; each in its own reference frame.
         valid: False for a blank stand-in of a frame that could not be read.
+        starts: True where no frame of an earlier batch belongs before this one; False where a streaming sampler put the
+            frame before it into the same row of the batch before.
     """
 
     images: Tensor
@@ -40,6 +42,7 @@ class Sample:
     points: PointCloud | None = None
     previous: tuple[Sample, ...] = ()
     valid: bool = True
+    starts: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,7 @@ class Batch:
         global_from_ref: (B, 4, 4) float64 metres.
         timestamp_us: (B,) int64.
         previous: earlier frames as batches, oldest first.
+        starts: (B,) bool, see :class:`Sample`; rows whose temporal state must be reset. None: not from samples.
         derived: what a detector has computed from this batch's ground truth, so that counts and losses share it.
     """
 
@@ -64,6 +68,7 @@ class Batch:
     boxes: list[Boxes3D] | None = None
     points: list[PointCloud] | None = None
     previous: tuple[Batch, ...] = ()
+    starts: Tensor | None = None
     derived: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -84,6 +89,7 @@ class Batch:
             boxes=None if self.boxes is None else [b.to(device) for b in self.boxes],
             points=None if self.points is None else [p.to(device) for p in self.points],
             previous=tuple(b.to(device) for b in self.previous),
+            starts=None if self.starts is None else self.starts.to(device),
             derived={},
         )
 
@@ -113,4 +119,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes=boxes if len(boxes) == len(samples) else None,
         points=points if len(points) == len(samples) else None,
         previous=tuple(collate([s.previous[i] for s in samples]) for i in range(lengths.pop())),
+        starts=torch.tensor([s.starts for s in samples]),
     )

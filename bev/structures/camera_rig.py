@@ -20,7 +20,7 @@ class CameraRig:
 
     Attributes:
         intrinsics: (*B, N, 3, 3) px of the original image.
-        cam_from_ref: (*B, N, 4, 4) metres; rigid, or mirrored by a reflection of the reference frame.
+        cam_from_ref: (*B, N, 4, 4) metres; rigid, or with the reflection and scale of an augmented reference frame.
         image_aug: (*B, N, 3, 3) homography, original px -> network px (resize, crop, flip, pad).
         image_size_px: (H, W) of the network's input, padding included.
         names: N camera names.
@@ -111,6 +111,7 @@ class CameraRig:
             if bool((k[..., 0, 0] <= 0).any() or (k[..., 1, 1] <= 0).any()):
                 raise ValueError(f"{source}: intrinsics of {name} need positive focal lengths, got {k.tolist()}")
             r = t[..., :3, :3].double()
+            r = r / torch.linalg.det(r).abs().clamp(min=1e-9)[..., None, None] ** (1 / 3)  # augmentation may scale
             error = float((r @ r.transpose(-1, -2) - torch.eye(3, dtype=torch.float64, device=r.device)).abs().max())
             if error > 1e-3:
                 raise ValueError(f"{source}: rotation of {name} is not orthonormal (off by {error:.2g})")

@@ -63,6 +63,26 @@ def _assert_sensors(index: FrameIndex, frame: int, devkit: Any, sample: dict[str
         np.testing.assert_allclose(index.global_from_ego_of_camera[frame, c], matrix_of(pose), atol=1e-12, rtol=0)
 
 
+def assert_sweeps_equal_devkit(index: FrameIndex, devkit: Any) -> int:
+    """Walking back from each key frame gives the devkit's chain of LiDAR sweeps; returns how many were compared."""
+    compared = 0
+    for frame, token in enumerate(index.token):
+        data = devkit.get("sample_data", devkit.get("sample", token)["data"]["LIDAR_TOP"])
+        for row in range(index.sweep_of_frame[frame], index.sweep_begin[frame] - 1, -1):
+            assert index.sweep_file[row] == data["filename"]
+            assert index.sweep_timestamp_us[row] == data["timestamp"]
+            pose = devkit.get("ego_pose", data["ego_pose_token"])
+            mount = devkit.get("calibrated_sensor", data["calibrated_sensor_token"])
+            np.testing.assert_allclose(index.sweep_global_from_ego[row], matrix_of(pose), atol=1e-12, rtol=0)
+            ego_from_lidar = index.ego_from_camera[index.sweep_ego_from_lidar[row]]
+            np.testing.assert_allclose(ego_from_lidar, matrix_of(mount), atol=1e-12, rtol=0)
+            compared += 1
+            if row > index.sweep_begin[frame]:
+                data = devkit.get("sample_data", data["prev"])
+        assert data["prev"] == ""
+    return compared
+
+
 def _assert_boxes(index: FrameIndex, frame: int, devkit: Any, sample: dict[str, Any]) -> None:
     from nuscenes.eval.detection.utils import category_to_detection_name
 

@@ -26,9 +26,12 @@ def _dataset(root: Path, **options: Any) -> Any:
 
 def test_the_index_is_what_the_devkit_says(synthetic_root: Path) -> None:
     pytest.importorskip("nuscenes")
-    from tests.data.devkit_referee import assert_index_equals_devkit, open_devkit
+    from tests.data.devkit_referee import assert_index_equals_devkit, assert_sweeps_equal_devkit, open_devkit
 
-    assert_index_equals_devkit(load_index(synthetic_root, VERSION), open_devkit(synthetic_root, VERSION))
+    index, devkit = load_index(synthetic_root, VERSION), open_devkit(synthetic_root, VERSION)
+    assert_index_equals_devkit(index, devkit)
+    assert len(index.sweep_file) == 2 * len(index) - len(index.scenes)  # a sweep between each two key frames
+    assert assert_sweeps_equal_devkit(index, devkit) > 2 * len(index)
 
 
 @pytest.mark.parametrize("frame", ["lidar", "ego"])

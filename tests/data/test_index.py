@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bev.data.nuscenes import store
+from bev.data.nuscenes import store, tables
 from bev.data.nuscenes.splits import official_scenes, scenes_of_split
 from bev.data.nuscenes.store import load_index
 from bev.io import FileError
@@ -199,3 +199,33 @@ def test_a_frame_without_lidar_is_named(own_root: Path) -> None:
     edit_table(own_root, "sample_data", lambda table: table.remove(gone))
     with pytest.raises(FileError, match=f"record {gone['sample_token']} has no key frame of LIDAR_TOP"):
         load_index(own_root, VERSION)
+
+
+@pytest.mark.parametrize("layout", ["{}", "\n[\n{}\n]\n"])
+def test_large_tables_are_read_in_pieces(own_root: Path, monkeypatch: pytest.MonkeyPatch, layout: str) -> None:
+    """However the text is cut, and where it cannot be cut, the rows are the same."""
+    folder = own_root / VERSION
+    rows = json.loads((folder / "sample_annotation.json").read_text())
+    rows[3]["token"] = 'odd "},\n{"'  # looks like a border between records
+    texts = {"{}": json.dumps(rows), "\n[\n{}\n]\n": layout.replace("{}", ",\n".join(json.dumps(r, indent=0) for r in rows))}
+    (folder / "sample_annotation.json").write_text(texts[layout])
+    whole = tables.read_table(folder, "sample_annotation", tables.Annotation)
+    counts = set()
+    for size in (64, 300, 1000, 5000, 1 << 20):
+        monkeypatch.setattr(tables, "_CHUNK_BYTES", size)
+        chunks = list(tables.iterate_table(folder, "sample_annotation", tables.Annotation))
+        assert [row for chunk in chunks for row in chunk] == whole
+        counts.add(len(chunks))
+    assert max(counts) > 3 and min(counts) == 1
+    (folder / "sample_annotation.json").write_text("[]")
+    assert [row for c in tables.iterate_table(folder, "sample_annotation", tables.Annotation) for row in c] == []
+
+
+def test_opening_reads_next_to_nothing(own_root: Path) -> None:
+    load_index(own_root, VERSION)
+    index = load_index(own_root, VERSION)
+    for name in ("box_center_m", "sweep_global_from_ego", "global_from_ego"):
+        base = getattr(index, name)
+        while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+            base = base.base
+        assert isinstance(base, np.memmap), name

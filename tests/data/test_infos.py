@@ -128,11 +128,6 @@ def test_old_boxes_survive_the_way_to_the_global_frame_and_back() -> None:
     assert count > 50
 
 
-def test_an_old_file_needs_its_convention() -> None:
-    with pytest.raises(ValueError, match="do not say which box convention"):
-        read_infos(real_data_dir("nuscenes_mini_val") / "nuscenes_infos_val.pkl")
-
-
 def test_files_that_are_no_infos_are_named(tmp_path: Path) -> None:
     content = read_pickle(_frame_pickle())
 
@@ -148,6 +143,8 @@ def test_files_that_are_no_infos_are_named(tmp_path: Path) -> None:
         InfoDataset(write(lambda row: row["images"]["CAM_BACK"]["cam2img"][0].__setitem__(0, float("nan"))))
     with pytest.raises(FileError, match=r"frame 0 \(ca9a.*lidar2ego is not a 4x4"):
         InfoDataset(write(lambda row: row["lidar_points"].__setitem__("lidar2ego", [[1.0]])))
+    with pytest.raises(FileError, match=r"frame 0 \(ca9a.*ego2global is not a rigid"):
+        InfoDataset(write(lambda row: row["ego2global"][0].__setitem__(0, 3.0)))
     with pytest.raises(FileError, match=r"frame 0 \(ca9a.*size that is not positive"):
         InfoDataset(write(lambda row: row["instances"][0]["bbox_3d"].__setitem__(3, -1.0)))
     (tmp_path / "i.pkl").write_bytes(pickle.dumps([1, 2]))

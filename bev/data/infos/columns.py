@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bev.data.frame_index import FrameIndex
-from bev.data.infos.read import InfoFrame
+from bev.data.infos.frame import InfoFrame, InfoSweep, locate
 from bev.geometry.rotations import quaternion_from_yaw
 from bev.io.columns import Strings
 from bev.structures import Boxes3D
@@ -36,10 +36,10 @@ def index_of_infos(frames: Sequence[InfoFrame], root: Path) -> FrameIndex:
         timestamp_us=np.array([f.timestamp_us for f in frames], np.int64),
         previous=previous,
         following=following,
-        lidar_file=Strings.pack([_locate(root, f.lidar_file, "LIDAR_TOP") for f in frames]),
+        lidar_file=Strings.pack([locate(root, f.lidar_file, "LIDAR_TOP") for f in frames]),
         global_from_ego=np.array([f.global_from_ego for f in frames]),
         ego_from_lidar=np.array([f.ego_from_lidar for f in frames]),
-        **_camera_columns(frames, channels, root),
+        **_join_sensors(_camera_columns(frames, channels, root), _sweep_columns(frames, root)),
         **_box_columns(frames),
     )
 
@@ -55,14 +55,6 @@ def _previous(frames: Sequence[InfoFrame]) -> np.ndarray:
     return previous
 
 
-def _locate(root: Path, name: str, channel: str) -> str:
-    """A file name relative to ``root``: from ``samples/`` or ``sweeps/`` on, as it is, or in the channel's folder."""
-    for folder in ("samples/", "sweeps/"):
-        if folder in name:
-            return name[name.index(folder) :]
-    return name if (root / name).exists() else f"samples/{channel}/{name}"
-
-
 def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: Path) -> dict[str, Any]:
     cells = [(frame.cameras.get(name), name) for frame in frames for name in channels]
     present = [camera for camera, _ in cells if camera is not None]
@@ -74,7 +66,7 @@ def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: 
     timestamp[there] = [camera.timestamp_us for camera in present]
     pose[there] = np.array([camera.global_from_ego for camera in present]).reshape(-1, 4, 4)
     return {
-        "camera_file": Strings.pack([_locate(root, c.file, name) if c is not None else "" for c, name in cells]),
+        "camera_file": Strings.pack([locate(root, c.file, name) if c is not None else "" for c, name in cells]),
         "camera_timestamp_us": timestamp,
         "camera_size_px": np.zeros((*shape, 2), np.int32),
         "camera_calibration": calibration,
@@ -82,6 +74,32 @@ def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: 
         "ego_from_camera": np.array([camera.ego_from_camera for camera in present]).reshape(-1, 4, 4),
         "intrinsics": np.array([camera.intrinsics for camera in present]).reshape(-1, 3, 3),
     }
+
+
+def _sweep_columns(frames: Sequence[InfoFrame], root: Path) -> dict[str, Any]:
+    """Each frame's own list of sweeps, its key sweep last; ``sweep_ego_from_lidar`` counts from this dict's mounts."""
+    own = [InfoSweep(f.lidar_file, f.timestamp_us, f.ego_from_lidar, f.global_from_ego) for f in frames]
+    rows = [sweep for frame, key in zip(frames, own) for sweep in (*frame.sweeps, key)]
+    end = np.cumsum([len(frame.sweeps) + 1 for frame in frames], dtype=np.int64)
+    return {
+        "sweep_file": Strings.pack([locate(root, s.file, "LIDAR_TOP") for s in rows]),
+        "sweep_timestamp_us": np.array([s.timestamp_us for s in rows], np.int64),
+        "sweep_global_from_ego": np.array([s.global_from_ego for s in rows]).reshape(-1, 4, 4),
+        "sweep_ego_from_lidar": np.arange(len(rows), dtype=np.int32),
+        "sweep_begin": (end - [len(frame.sweeps) + 1 for frame in frames]).astype(np.int32),
+        "sweep_of_frame": (end - 1).astype(np.int32),
+        "mounts": np.array([s.ego_from_lidar for s in rows]).reshape(-1, 4, 4),
+    }
+
+
+def _join_sensors(camera: dict[str, Any], sweep: dict[str, Any]) -> dict[str, Any]:
+    """One table of mountings: the cameras', then the LiDAR's."""
+    mounts = sweep.pop("mounts")
+    cameras = len(camera["ego_from_camera"])
+    camera["ego_from_camera"] = np.concatenate([camera["ego_from_camera"], mounts])
+    camera["intrinsics"] = np.concatenate([camera["intrinsics"], np.tile(np.eye(3), (len(mounts), 1, 1))])
+    sweep["sweep_ego_from_lidar"] += np.int32(cameras)
+    return {**camera, **sweep}
 
 
 def _box_columns(frames: Sequence[InfoFrame]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bev.data.frames import FrameDataset, takes_frame_options
 from bev.data.infos.columns import index_of_infos
-from bev.data.infos.read import read_infos
+from bev.data.infos.read import open_infos
 from bev.io import FileError
 from bev.registry import DATASETS
 from bev.structures import Sample
@@ -26,21 +26,20 @@ class InfoDataset(FrameDataset):
         path: the pickle; it is read with a restricted unpickler.
         root: folder of the sensor files; None: the pickle's. File names are looked up as they are and under
             ``samples/<channel>/``.
-        convention: of the boxes. v2 files are ``mmdet3d_v1``. Files of 0.x do not say theirs, and reading it wrongly
-            is silent: it must be given (``mmdet3d_v0`` for those that mmdet3d < 1.0 wrote).
+        convention: of the boxes; None: v2 files are ``mmdet3d_v1``, the boxes of 0.x files are asked, see
+            :func:`bev.data.infos.open_infos`.
         options: arguments of :class:`bev.data.frames.FrameDataset`.
 
     Raises:
-        FileError: not an info file; names the frame and the key.
-        ValueError: a 0.x file without ``convention``.
+        FileError, ValueError: as :func:`bev.data.infos.open_infos`.
     """
 
     def __init__(
         self, path: str, root: str | None = None, convention: BoxConvention | None = None, **options: Any
     ) -> None:
-        frames = read_infos(path, convention)
         folder = Path(path).parent if root is None else Path(root)
-        index = index_of_infos(frames, folder)
+        self.infos = open_infos(path, convention, folder)
+        index = index_of_infos(self.infos.frames, folder)
         super().__init__(index, np.arange(len(index)), folder, **options)
 
 

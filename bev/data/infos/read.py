@@ -1,81 +1,143 @@
-"""Frames of mmdet3d's info files: the 1.x flavour (v2) and nuScenes files of 0.x."""
+"""Info files of mmdet3d: 1.x (v2), 0.x, and what BEVDet and BEVFormer made of 0.x."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from bev.geometry.transforms import rigid_from_quaternion
+from bev.data.infos.convention import MEANING, Evidence, weigh
+from bev.data.infos.frame import InfoFrame, RawBoxes, locate, read_old, read_v2
 from bev.io import FileError
 from bev.io.pickle import read_pickle
-from bev.structures import Boxes3D
+from bev.io.points import read_nuscenes_points
 from bev.structures.conventions import CLASSES, BoxConvention, boxes_from_array
 
-
-@dataclass
-class InfoCamera:
-    """A camera of a frame; matrices (4, 4) and (3, 3), m and px."""
-
-    file: str
-    timestamp_us: int
-    intrinsics: np.ndarray
-    ego_from_camera: np.ndarray
-    global_from_ego: np.ndarray
+_LOG = logging.getLogger(__name__)
+_CLOUDS = 3  # frames whose points are asked
 
 
-@dataclass
-class InfoFrame:
-    """A frame of an info file; boxes in the LiDAR frame."""
+@dataclass(frozen=True)
+class Infos:
+    """An info file.
 
-    token: str
-    timestamp_us: int
-    lidar_file: str
-    ego_from_lidar: np.ndarray
-    global_from_ego: np.ndarray
-    boxes: Boxes3D
-    cameras: dict[str, InfoCamera] = field(default_factory=dict)
+    Attributes:
+        frames: in the file's order, boxes in the LiDAR frame.
+        flavour: ``mmdet3d 1.x``, ``mmdet3d 0.x``, ``bevdet`` or ``bevformer``.
+        convention: how its boxes were read.
+        evidence: what the boxes themselves say about that.
+    """
 
-    @property
-    def scene(self) -> str:
-        """Info files do not name the scene; the recording's log, the first part of every file name, is the nearest."""
-        return Path(self.lidar_file).name.partition("__")[0]
+    frames: list[InfoFrame]
+    flavour: str
+    convention: BoxConvention
+    evidence: Evidence
+
+    def __str__(self) -> str:
+        return f"{self.flavour}, boxes {self.convention} ({MEANING[self.convention]}); {self.evidence}"
 
 
-def read_infos(path: str | Path, convention: BoxConvention | None = None) -> list[InfoFrame]:
-    """Frames of an info file of either flavour, in its order; see :class:`InfoDataset`."""
+def read_infos(
+    path: str | Path, convention: BoxConvention | None = None, root: str | Path | None = None
+) -> list[InfoFrame]:
+    """Frames of an info file; see :func:`open_infos`."""
+    return open_infos(path, convention, root).frames
+
+
+def open_infos(path: str | Path, convention: BoxConvention | None = None, root: str | Path | None = None) -> Infos:
+    """Read an info file of any flavour.
+
+    Args:
+        path: the pickle; it is read with a restricted unpickler.
+        convention: of the boxes. None: files of 1.x say theirs, files of 0.x are asked (see
+            :mod:`bev.data.infos.convention`); what was found is logged as a warning, since a wrong answer is silent.
+        root: folder of the sensor files, whose points are asked too; None: the pickle's.
+
+    Raises:
+        FileError: not an info file (names the frame and the key), or its boxes contradict the convention that its
+            format implies.
+        ValueError: a 0.x file whose boxes do not tell their convention, without ``convention``.
+    """
+    flavour, rows, read = _open(path)
+    frames, raw = _read_each(path, rows, read)
+    folder = Path(path).parent if root is None else Path(root)
+    evidence = weigh(*_joined(raw), _clouds(frames, raw, folder))
+    infos = Infos(frames, flavour, _decide(path, flavour, convention, evidence), evidence)
+    for frame, boxes in zip(frames, raw):
+        frame.boxes = replace(
+            boxes_from_array(boxes.array, boxes.label, infos.convention, z="center"),
+            num_lidar_pts=boxes.num_lidar_pts,
+            num_radar_pts=boxes.num_radar_pts,
+        )
+    _check_sizes(path, frames)
+    return infos
+
+
+def _open(path: str | Path) -> tuple[str, list[Any], Callable[[Mapping[str, Any]], tuple[InfoFrame, RawBoxes]]]:
+    """Flavour, records and their reader."""
     content = read_pickle(path)
     if isinstance(content, dict) and "data_list" in content and "metainfo" in content:
         categories = content["metainfo"].get("categories") or {name: i for i, name in enumerate(CLASSES)}
         names = {number: name for name, number in categories.items()}
-        return _read_each(path, content["data_list"], lambda row: _read_v2(row, names, convention or "mmdet3d_v1"))
-    if isinstance(content, dict) and "infos" in content:
-        if convention is None:
-            raise ValueError(
-                f"{path}: info files of mmdet3d 0.x do not say which box convention they use; give "
-                "convention='mmdet3d_v0' (written by mmdet3d < 1.0) or 'mmdet3d_v1'"
-            )
-        return _read_each(path, content["infos"], lambda row: _read_old(row, convention))
+        return "mmdet3d 1.x", content["data_list"], lambda row: read_v2(row, names)
+    if isinstance(content, dict) and isinstance(rows := content.get("infos"), list):
+        keys = set(rows[0]) if rows and isinstance(rows[0], Mapping) else set()
+        flavour = "bevdet" if "ann_infos" in keys else "bevformer" if {"can_bus", "frame_idx"} & keys else "mmdet3d 0.x"
+        return flavour, rows, read_old
     raise FileError(f"{path}: not an info file: expected the keys metainfo and data_list (1.x), or infos (0.x)")
 
 
-def _read_each(path: str | Path, rows: Any, read: Callable[[dict[str, Any]], InfoFrame]) -> list[InfoFrame]:
-    frames = []
+def _decide(
+    path: str | Path, flavour: str, convention: BoxConvention | None, evidence: Evidence
+) -> BoxConvention:
+    verdict = evidence.verdict()
+    if convention is not None:
+        if verdict not in (None, convention):
+            _LOG.warning("%s is read as %s, but its boxes look like %s: %s", path, convention, verdict, evidence)
+        return convention
+    heard = {evidence.says(witness) for witness in evidence.votes} - {None}
+    if len(heard) > 1:
+        raise FileError(f"{path}: its boxes are of no known convention ({evidence}); give convention= to read it anyway")
+    if flavour == "mmdet3d 1.x":
+        if verdict == "mmdet3d_v0":
+            raise FileError(
+                f"{path}: a 1.x file whose boxes are {verdict} ({MEANING[verdict]}), probably converted from an old one: "
+                f"{evidence}; give convention='mmdet3d_v0' to read it so"
+            )
+        return "mmdet3d_v1"
+    if verdict is None:
+        raise ValueError(
+            f"{path}: info files of mmdet3d 0.x do not say which box convention they use, and these boxes do not tell "
+            f"({evidence}); give convention='mmdet3d_v0' (written by mmdet3d < 1.0) or 'mmdet3d_v1'"
+        )
+    _LOG.warning("%s (%s): its boxes are %s (%s): %s", path, flavour, verdict, MEANING[verdict], evidence)
+    return verdict
+
+
+def _read_each(
+    path: str | Path, rows: list[Any], read: Callable[[Mapping[str, Any]], tuple[InfoFrame, RawBoxes]]
+) -> tuple[list[InfoFrame], list[RawBoxes]]:
+    frames, raw = [], []
     for i, row in enumerate(rows):
         where = f"{path}: frame {i} ({row.get('token', '?') if isinstance(row, dict) else type(row).__name__})"
         try:
-            frame = read(row)
+            frame, boxes = read(row)
         except KeyError as error:
             raise FileError(f"{where}: key {error} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
             raise FileError(f"{where}: {error}") from error
         _check_frame(frame, where)
+        if not bool(torch.isfinite(boxes.array[:, :7]).all()):
+            raise FileError(f"{where}: a box holds a number that is not finite")
         frames.append(frame)
-    return frames
+        raw.append(boxes)
+    return frames, raw
 
 
 def _check_frame(frame: InfoFrame, where: str) -> None:
@@ -84,92 +146,32 @@ def _check_frame(frame: InfoFrame, where: str) -> None:
         matrices |= {f"{name} cam2ego": camera.ego_from_camera, f"{name} ego2global": camera.global_from_ego}
         if camera.intrinsics.shape != (3, 3) or not np.isfinite(camera.intrinsics).all():
             raise FileError(f"{where}: the intrinsics of {name} are not 3x3 finite numbers")
+    for i, sweep in enumerate(frame.sweeps):
+        matrices |= {f"sweep {i} lidar2ego": sweep.ego_from_lidar, f"sweep {i} ego2global": sweep.global_from_ego}
     for name, matrix in matrices.items():
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise FileError(f"{where}: {name} is not a 4x4 matrix of finite numbers")
-    if not bool(torch.isfinite(frame.boxes.center_m).all() and (frame.boxes.size_m > 0).all()):
-        raise FileError(f"{where}: a box has a centre that is not finite or a size that is not positive")
+        rotation = matrix[:3, :3]
+        if abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2:
+            raise FileError(f"{where}: {name} is not a rigid transform")
 
 
-def _read_v2(row: dict[str, Any], names: dict[int, str], convention: BoxConvention) -> InfoFrame:
-    ego_from_lidar = _matrix(row["lidar_points"], "lidar2ego")
-    global_from_ego = _matrix(row, "ego2global")
-    frame = InfoFrame(
-        token=str(row.get("token", row.get("sample_idx", ""))),
-        timestamp_us=round(row["timestamp"] * 1e6),
-        lidar_file=row["lidar_points"]["lidar_path"],
-        ego_from_lidar=ego_from_lidar,
-        global_from_ego=global_from_ego,
-        boxes=_boxes_v2(row.get("instances", []), names, convention),
-    )
-    for name, camera in row["images"].items():
-        if camera.get("img_path") is None:
-            continue
-        ego_from_camera = _matrix(camera, "cam2ego")
-        # The vehicle's pose at the camera's time is not stored; it is what makes lidar2cam come out.
-        global_from_camera = global_from_ego @ ego_from_lidar @ np.linalg.inv(_matrix(camera, "lidar2cam"))
-        frame.cameras[name] = InfoCamera(
-            camera["img_path"],
-            round(camera.get("timestamp", row["timestamp"]) * 1e6),
-            np.array(camera["cam2img"], np.float64)[:3, :3],
-            ego_from_camera,
-            global_from_camera @ np.linalg.inv(ego_from_camera),
-        )
-    return frame
+def _check_sizes(path: str | Path, frames: list[InfoFrame]) -> None:
+    for i, frame in enumerate(frames):
+        if not bool((frame.boxes.size_m > 0).all()):
+            raise FileError(f"{path}: frame {i} ({frame.token}): a box has a size that is not positive")
 
 
-def _matrix(row: dict[str, Any], key: str) -> np.ndarray:
-    matrix = np.array(row[key], np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise ValueError(f"{key} is not a 4x4 matrix of finite numbers")
-    return matrix
+def _joined(raw: list[RawBoxes]) -> tuple[Tensor, Tensor]:
+    none = torch.zeros(0, 9, dtype=torch.float64), torch.zeros(0, dtype=torch.int64)
+    return torch.cat([none[0], *(b.array for b in raw)]), torch.cat([none[1], *(b.label for b in raw)])
 
 
-def _boxes_v2(instances: Sequence[dict[str, Any]], names: dict[int, str], convention: BoxConvention) -> Boxes3D:
-    kept = [i for i in instances if names.get(i["bbox_label_3d"]) in CLASSES]
-    numbers = [[*i["bbox_3d"][:7], *i.get("velocity", (np.nan, np.nan))[:2]] for i in kept]
-    boxes = boxes_from_array(
-        torch.tensor(numbers, dtype=torch.float64).reshape(-1, 9),
-        torch.tensor([CLASSES.index(names[i["bbox_label_3d"]]) for i in kept], dtype=torch.int64),
-        convention,
-        z="center",
-    )
-    return _with_counts(boxes, [i.get("num_lidar_pts", 1) for i in kept], [i.get("num_radar_pts", 0) for i in kept])
-
-
-def _with_counts(boxes: Boxes3D, lidar: Any, radar: Any) -> Boxes3D:
-    counts = [torch.from_numpy(np.array(column, np.int64).reshape(len(boxes))) for column in (lidar, radar)]
-    return replace(boxes, num_lidar_pts=counts[0], num_radar_pts=counts[1])
-
-
-def _read_old(row: dict[str, Any], convention: BoxConvention) -> InfoFrame:
-    known = np.array([name in CLASSES for name in row["gt_names"]], bool)
-    boxes = boxes_from_array(
-        torch.from_numpy(np.concatenate([row["gt_boxes"], row["gt_velocity"]], 1).astype(np.float64)[known]),
-        torch.tensor([CLASSES.index(name) for name in np.array(row["gt_names"])[known]], dtype=torch.int64),
-        convention,
-        z="center",
-    )
-    frame = InfoFrame(
-        token=row["token"],
-        timestamp_us=int(row["timestamp"]),
-        lidar_file=row["lidar_path"],
-        ego_from_lidar=_pose(row["lidar2ego_rotation"], row["lidar2ego_translation"]),
-        global_from_ego=_pose(row["ego2global_rotation"], row["ego2global_translation"]),
-        boxes=_with_counts(boxes, np.array(row["num_lidar_pts"])[known], np.array(row["num_radar_pts"])[known]),
-    )
-    for name, camera in row["cams"].items():
-        frame.cameras[name] = InfoCamera(
-            camera["data_path"],
-            int(camera["timestamp"]),
-            np.array(camera["cam_intrinsic"], np.float64),
-            _pose(camera["sensor2ego_rotation"], camera["sensor2ego_translation"]),
-            _pose(camera["ego2global_rotation"], camera["ego2global_translation"]),
-        )
-    return frame
-
-
-def _pose(quaternion: Sequence[float], translation: Sequence[float]) -> np.ndarray:
-    return rigid_from_quaternion(
-        torch.tensor(list(quaternion), dtype=torch.float64), torch.tensor(list(translation), dtype=torch.float64)
-    ).numpy()
+def _clouds(frames: list[InfoFrame], raw: list[RawBoxes], root: Path) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Points, boxes and stated counts of the first frames whose LiDAR file is there."""
+    clouds = []
+    for frame, boxes in zip(frames, raw):
+        file = root / locate(root, frame.lidar_file, "LIDAR_TOP")
+        if len(clouds) < _CLOUDS and len(boxes.array) and frame.lidar_file and file.is_file():
+            clouds.append((read_nuscenes_points(file).xyz_m, boxes.array, boxes.num_lidar_pts))
+    return clouds

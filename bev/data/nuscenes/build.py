@@ -12,7 +12,7 @@ from bev.data.frame_index import FrameIndex
 from bev.data.nuscenes.build_boxes import box_columns
 from bev.data.nuscenes.build_sensors import sensor_columns
 from bev.data.nuscenes.rows import Columns, Frames, neighbours
-from bev.data.nuscenes.tables import TABLES, Lookup, read_table
+from bev.data.nuscenes.tables import Lookup, RecordError, SampleRow, Scene, read_table
 from bev.io import FileError
 from bev.io.columns import Strings
 
@@ -24,12 +24,13 @@ def build_index(folder: Path) -> FrameIndex:
         FileError: a table is missing or malformed, a token points nowhere, or a number is not usable (NaN calibration,
             negative size ...); names the table, the record and the field.
     """
-    tables = {name: read_table(folder, name, row) for name, row in TABLES.items()}
     try:
-        frames, scene_columns = _order_frames(tables["scene"], tables["sample"])
-        sensors = sensor_columns(tables, frames, scene_columns["scene"])
-        return FrameIndex(**scene_columns, **sensors, **box_columns(tables, frames))
-    except FileError as error:
+        frames, scene_columns = _order_frames(
+            read_table(folder, "scene", Scene), read_table(folder, "sample", SampleRow)
+        )
+        sensors = sensor_columns(folder, frames, scene_columns["scene"])
+        return FrameIndex(**scene_columns, **sensors, **box_columns(folder, frames))
+    except RecordError as error:
         raise FileError(f"{folder}: {error}") from error
 
 

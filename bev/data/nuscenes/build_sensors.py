@@ -1,135 +1,93 @@
-"""Key frames of the sensors to columns."""
+"""Records of the sensors to columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import torch
 
-from bev.data.nuscenes.rows import Columns, Frames, refuse
-from bev.data.nuscenes.tables import Lookup
-from bev.geometry.transforms import rigid_from_quaternion
-from bev.io import FileError
+from bev.data.nuscenes.rows import Columns, Frames, numbers, pose_matrices, refuse
+from bev.data.nuscenes.sensor_rows import LIDAR, Mounts, SensorRows, read_mounts, read_sensor_rows
+from bev.data.nuscenes.tables import RecordError
 from bev.io.columns import Strings
 
-LIDAR = "LIDAR_TOP"
+_MAX_PX = 1e7
 
 
-@dataclass(frozen=True)
-class KeyData:
-    """D rows of ``sample_data`` that are key frames.
-
-    Attributes:
-        rows: the records.
-        frame: (D,) frame that each belongs to.
-        channel: (D,) names of the sensors.
-        calibration: (D,) rows of ``calibrated_sensor``.
-        global_from_ego: (D, 4, 4) poses of the vehicle at their times.
-    """
-
-    rows: list[Any]
-    frame: np.ndarray
-    channel: np.ndarray
-    calibration: np.ndarray
-    global_from_ego: np.ndarray
-
-    def rows_of(self, channels: Sequence[str], frames: int) -> np.ndarray:
-        """(F, C) row of each frame and channel, -1 where there is none."""
-        row_of = np.full((frames, len(channels)), -1, np.int64)
-        for c, name in enumerate(channels):
-            picked = np.flatnonzero(self.channel == name)
-            row_of[self.frame[picked], c] = picked
-        return row_of
-
-
-def sensor_columns(tables: dict[str, Any], frames: Frames, scene: np.ndarray) -> Columns:
+def sensor_columns(folder: Path, frames: Frames, scene: np.ndarray) -> Columns:
     """Columns of the LiDAR and the cameras; ``scene`` is (F,), the scene of each frame."""
-    sensors, calibrated = tables["sensor"], tables["calibrated_sensor"]
-    sensor_of = Lookup("sensor", [s.token for s in sensors]).rows(
-        [c.sensor_token for c in calibrated], [c.token for c in calibrated], "calibrated_sensor.sensor_token"
+    mounts = read_mounts(folder)
+    ego_from_sensor = pose_matrices(
+        "calibrated_sensor",
+        mounts.tokens,
+        numbers([row.rotation for row in mounts.rows], 4),
+        numbers([row.translation for row in mounts.rows], 3),
     )
-    data = _key_data(tables, frames, np.array([sensors[i].channel for i in sensor_of], str))
-    ego_from_sensor = _matrices("calibrated_sensor", calibrated)
-    lidar = _lidar_columns(data, frames, ego_from_sensor)
-    cameras = sorted({s.channel for s in sensors if s.modality == "camera"})
-    camera = _camera_columns(data, cameras, len(frames.rows))
-    _lend_calibrations(camera, scene, lidar["global_from_ego"], np.array([r.timestamp for r in frames.rows]))
-    intrinsics = _intrinsics(calibrated, [sensors[i].modality == "camera" for i in sensor_of])
-    return {**lidar, **camera, "ego_from_camera": ego_from_sensor, "intrinsics": intrinsics}
+    intrinsics = _intrinsics(mounts)
+    data = read_sensor_rows(folder, frames, mounts)
+    lidar = _lidar_columns(data, mounts, frames, ego_from_sensor)
+    camera = _camera_columns(data, mounts, len(frames.rows))
+    _lend_calibrations(camera, scene, lidar["global_from_ego"], frames.timestamp_us)
+    sweeps = _sweep_columns(data, mounts, scene)
+    return {**lidar, **camera, **sweeps, "ego_from_camera": ego_from_sensor, "intrinsics": intrinsics}
 
 
-def _key_data(tables: dict[str, Any], frames: Frames, channel_of_calibration: np.ndarray) -> KeyData:
-    rows = [d for d in tables["sample_data"] if d.is_key_frame]
-    tokens = [d.token for d in rows]
-    calibrations, poses = (Lookup(name, [r.token for r in tables[name]]) for name in ("calibrated_sensor", "ego_pose"))
-    frame = frames.lookup.rows([d.sample_token for d in rows], tokens, "sample_data.sample_token")
-    field = "sample_data.calibrated_sensor_token"
-    calibration = np.array(calibrations.rows([d.calibrated_sensor_token for d in rows], tokens, field), np.int32)
-    pose = poses.rows([d.ego_pose_token for d in rows], tokens, "sample_data.ego_pose_token")
-    return KeyData(
-        rows,
-        np.array(frame, np.int64),
-        channel_of_calibration[calibration],
-        calibration,
-        _matrices("ego_pose", [tables["ego_pose"][i] for i in pose]),
-    )
-
-
-def _matrices(name: str, rows: Sequence[Any]) -> np.ndarray:
-    """(n, 4, 4) of pose records; raises FileError for one that is not finite or whose quaternion is no rotation."""
-    quaternion = np.array([r.rotation for r in rows], np.float64).reshape(-1, 4)
-    translation = np.array([r.translation for r in rows], np.float64).reshape(-1, 3)
-    wrong = ~(np.isfinite(quaternion).all(1) & np.isfinite(translation).all(1))
-    refuse(wrong, name, rows, "holds a NaN or infinite value")
-    refuse(abs(np.linalg.norm(quaternion, axis=1) - 1) > 1e-2, name, rows, "has a rotation that is no unit quaternion")
-    return rigid_from_quaternion(torch.from_numpy(quaternion), torch.from_numpy(translation)).numpy()
-
-
-def _intrinsics(calibrated: Sequence[Any], is_camera: Sequence[bool]) -> np.ndarray:
+def _intrinsics(mounts: Mounts) -> np.ndarray:
     """(K, 3, 3); identity for sensors that are no cameras."""
-    matrices = np.tile(np.eye(3), (len(calibrated), 1, 1))
-    for i, (row, camera) in enumerate(zip(calibrated, is_camera)):
-        if not camera:
-            continue
+    matrices = np.tile(np.eye(3), (len(mounts.rows), 1, 1))
+    for i in np.flatnonzero(mounts.is_camera):
+        row = mounts.rows[i]
         if [len(r) for r in row.camera_intrinsic] != [3, 3, 3]:
-            raise FileError(f"table calibrated_sensor: record {row.token} needs a 3x3 camera_intrinsic")
+            raise RecordError(f"table calibrated_sensor: record {row.token} needs a 3x3 camera_intrinsic")
         matrices[i] = row.camera_intrinsic
     wrong = ~np.isfinite(matrices).all((1, 2))
-    refuse(wrong, "calibrated_sensor", calibrated, "has a NaN or infinite value in camera_intrinsic")
+    refuse(wrong, "calibrated_sensor", mounts.tokens, "has a NaN or infinite value in camera_intrinsic")
+    wrong = (abs(matrices) > _MAX_PX).any((1, 2)) | (matrices[:, 2] != (0, 0, 1)).any(1)
+    refuse(wrong, "calibrated_sensor", mounts.tokens, f"has a camera_intrinsic beyond {_MAX_PX:g} px or a last row not 0 0 1")
     wrong = (matrices[:, 0, 0] <= 0) | (matrices[:, 1, 1] <= 0)
-    refuse(wrong, "calibrated_sensor", calibrated, "has a focal length that is not positive")
+    refuse(wrong, "calibrated_sensor", mounts.tokens, "has a focal length that is not positive")
     return matrices
 
 
-def _lidar_columns(data: KeyData, frames: Frames, ego_from_sensor: np.ndarray) -> Columns:
-    row_of = data.rows_of([LIDAR], len(frames.rows))[:, 0]
-    refuse(row_of < 0, "sample", frames.rows, f"has no key frame of {LIDAR}")
+def _lidar_columns(data: SensorRows, mounts: Mounts, frames: Frames, ego_from_sensor: np.ndarray) -> Columns:
+    row_of = data.rows_of(mounts.channel, [LIDAR], len(frames.rows))[:, 0]
+    refuse(row_of < 0, "sample", frames.tokens, f"has no key frame of {LIDAR}")
     return {
-        "lidar_file": Strings.pack([data.rows[i].filename for i in row_of]),
+        "lidar_file": Strings.pack([data.file[i] for i in row_of]),
         "global_from_ego": data.global_from_ego[row_of],
         "ego_from_lidar": ego_from_sensor[data.calibration[row_of]],
     }
 
 
-def _camera_columns(data: KeyData, cameras: list[str], frames: int) -> Columns:
-    row_of = data.rows_of(cameras, frames)
+def _sweep_columns(data: SensorRows, mounts: Mounts, scene: np.ndarray) -> Columns:
+    """Every sweep of the LiDAR by scene and time, which is the order of the table's ``prev`` and ``next``."""
+    rows = np.flatnonzero(mounts.channel[data.calibration] == LIDAR)
+    rows = rows[np.lexsort((data.timestamp_us[rows], scene[data.frame[rows]]))]
+    scene_of_row = scene[data.frame[rows]]
+    is_key = np.flatnonzero(data.is_key_frame[rows])
+    place = np.full(len(scene), -1, np.int32)
+    place[data.frame[rows[is_key]]] = is_key
+    return {
+        "sweep_file": Strings.pack([data.file[i] for i in rows]),
+        "sweep_timestamp_us": data.timestamp_us[rows],
+        "sweep_global_from_ego": data.global_from_ego[rows],
+        "sweep_ego_from_lidar": data.calibration[rows],
+        "sweep_begin": np.searchsorted(scene_of_row, scene).astype(np.int32),
+        "sweep_of_frame": place,
+    }
+
+
+def _camera_columns(data: SensorRows, mounts: Mounts, frames: int) -> Columns:
+    row_of = data.rows_of(mounts.channel, mounts.cameras, frames)
     present = row_of >= 0
     rows = row_of[present]
-    timestamp = np.zeros(row_of.shape, np.int64)
-    timestamp[present] = [data.rows[i].timestamp for i in rows]
-    size = np.zeros((*row_of.shape, 2), np.int32)
-    sizes = [(data.rows[i].height or 0, data.rows[i].width or 0) for i in rows]
-    size[present] = np.array(sizes, np.int32).reshape(-1, 2)
-    pose = np.tile(np.eye(4), (*row_of.shape, 1, 1))
-    pose[present] = data.global_from_ego[rows]
-    calibration = np.full(row_of.shape, -1, np.int32)
-    calibration[present] = data.calibration[rows]
+    timestamp, calibration = np.zeros(row_of.shape, np.int64), np.full(row_of.shape, -1, np.int32)
+    timestamp[present], calibration[present] = data.timestamp_us[rows], data.calibration[rows]
+    size, pose = np.zeros((*row_of.shape, 2), np.int32), np.tile(np.eye(4), (*row_of.shape, 1, 1))
+    size[present], pose[present] = data.size_px[rows], data.global_from_ego[rows]
     return {
-        "channel": Strings.pack(cameras),
-        "camera_file": Strings.pack([data.rows[i].filename if i >= 0 else "" for i in row_of.ravel()]),
+        "channel": Strings.pack(mounts.cameras),
+        "camera_file": Strings.pack([data.file[i] if i >= 0 else "" for i in row_of.ravel()]),
         "camera_timestamp_us": timestamp,
         "camera_size_px": size,
         "camera_calibration": calibration,
@@ -145,8 +103,9 @@ def _lend_calibrations(
     So that a black picture in its place still has the right geometry. Where the whole scene misses it the row stays -1.
     """
     calibration, size = camera["camera_calibration"], camera["camera_size_px"]
-    for frame, c in np.argwhere(calibration < 0):
-        lenders = np.flatnonzero((scene == scene[frame]) & (calibration[:, c] >= 0))
+    missing = calibration < 0
+    for frame, c in np.argwhere(missing):
+        lenders = np.flatnonzero((scene == scene[frame]) & ~missing[:, c])
         if len(lenders):
             calibration[frame, c], size[frame, c] = calibration[lenders[0], c], size[lenders[0], c]
             camera["global_from_ego_of_camera"][frame, c] = global_from_ego[frame]

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from bev.io import FileError
+from bev.io.json_files import write_json
 from bev.registry import suggest
 
 # Numbers of the scenes, as published with the data set (the devkit's ``utils/splits.py``).
@@ -71,12 +72,46 @@ def scenes_of_split(folder: Path, split: str | Sequence[str], available: Sequenc
     return found
 
 
+def splits_with_scenes(folder: Path, available: Sequence[str]) -> dict[str, int]:
+    """Official and custom splits that have scenes here, and how many."""
+    scenes = {name: official_scenes(name) for name in _OFFICIAL} | _custom_splits(folder)
+    counts = {name: len(set(members) & set(available)) for name, members in scenes.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def add_custom_splits(folder: Path, source: Path, available: Sequence[str]) -> None:
+    """Add the splits of a file ``{name: [scene names]}`` to ``<folder>/splits.json``, where the devkit looks too.
+
+    Splits of the same name are replaced, others stay.
+
+    Raises:
+        FileError: not such a file, a name of an official split, a scene that the tables do not have, or a folder that
+            cannot be written.
+    """
+    if not source.exists():
+        raise FileError(f"{source}: there is no such file of splits")
+    added = _read_splits(source)
+    for name, scenes in added.items():
+        if name in _OFFICIAL:
+            raise FileError(f"{source}: {name!r} is an official split; give it another name")
+        unknown = [scene for scene in scenes if scene not in set(available)]
+        if unknown or not scenes:
+            problem = f"no scene {unknown[0]!r}{suggest(unknown[0], available)}" if unknown else "an empty list"
+            raise FileError(f"{source}: split {name!r}: {problem}")
+    try:
+        write_json(folder / "splits.json", {**_custom_splits(folder), **added}, indent=1)
+    except OSError as error:
+        raise FileError(f"{folder / 'splits.json'}: cannot write the splits: {error.strerror or error}") from error
+
+
 def _custom_splits(folder: Path) -> dict[str, list[str]]:
     path = folder / "splits.json"
+    return _read_splits(path) if path.exists() else {}
+
+
+def _read_splits(path: Path) -> dict[str, list[str]]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, list[str]])
-    except FileNotFoundError:
-        return {}
     except (OSError, msgspec.MsgspecError) as error:
         raise FileError(f"{path}: expected an object of lists of scene names: {error}") from error
 

@@ -44,6 +44,11 @@ def load_index(root: str | Path, version: str) -> FrameIndex:
         return _open_current([place], state) or _build_and_save(folder, place, state)
 
 
+def place_of_index(folder: Path) -> Path | None:
+    """Where the saved index of ``<root>/<version>`` lies; None where none could be saved."""
+    return next((place for place in _places(folder) if place.exists()), None)
+
+
 def _build_and_save(folder: Path, place: Path, state: dict[str, list[int]]) -> FrameIndex:
     index = build_index(folder)
     try:

@@ -7,14 +7,19 @@ are decoded, which is what makes the large tables fast.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 import msgspec
 
 from bev.io import FileError
 
+_CHUNK_BYTES = 1 << 24
+
+# What the index's integer columns hold; more is no time and no number of points or pixels.
+Time = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 Vector = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
 
@@ -26,7 +31,7 @@ class Scene(msgspec.Struct, gc=False):
 
 class SampleRow(msgspec.Struct, gc=False):
     token: str
-    timestamp: int
+    timestamp: Time
     scene_token: str
     prev: str
     next: str
@@ -37,11 +42,11 @@ class SampleData(msgspec.Struct, gc=False):
     sample_token: str
     ego_pose_token: str
     calibrated_sensor_token: str
-    timestamp: int
+    timestamp: Time
     filename: str
     is_key_frame: bool
-    height: int | None = None
-    width: int | None = None
+    height: Count | None = None
+    width: Count | None = None
 
 
 class EgoPose(msgspec.Struct, gc=False):
@@ -75,8 +80,8 @@ class Annotation(msgspec.Struct, gc=False):
     rotation: Quaternion
     prev: str
     next: str
-    num_lidar_pts: int
-    num_radar_pts: int
+    num_lidar_pts: Count
+    num_radar_pts: Count
 
 
 class Instance(msgspec.Struct):
@@ -96,21 +101,26 @@ class Visibility(msgspec.Struct):
     level: str
 
 
-TABLES: dict[str, type[msgspec.Struct]] = {
-    "scene": Scene,
-    "sample": SampleRow,
-    "sample_data": SampleData,
-    "ego_pose": EgoPose,
-    "calibrated_sensor": CalibratedSensor,
-    "sensor": Sensor,
-    "sample_annotation": Annotation,
-    "instance": Instance,
-    "category": Named,
-    "attribute": Named,
-    "visibility": Visibility,
-}
+# The tables that are read.
+TABLES = (
+    "scene",
+    "sample",
+    "sample_data",
+    "ego_pose",
+    "calibrated_sensor",
+    "sensor",
+    "sample_annotation",
+    "instance",
+    "category",
+    "attribute",
+    "visibility",
+)
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+
+
+class RecordError(FileError):
+    """A record that cannot be used; names the table, not yet the folder."""
 
 
 def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
@@ -132,11 +142,55 @@ def read_table(folder: Path, name: str, row: type[Row]) -> list[Row]:
         return _read_with_nan(path, data, row, error)
 
 
+def iterate_table(folder: Path, name: str, row: type[Row]) -> Iterator[list[Row]]:
+    """As :func:`read_table`, some thousand rows at a time: the large tables never lie in memory whole.
+
+    The text is cut between records (``}``, comma, ``{``); where a piece is not a list of rows for whatever reason, the
+    whole table is read instead, so that errors and unusual layouts are those of :func:`read_table`.
+    """
+    decoder, count = msgspec.json.Decoder(list[row]), 0  # type: ignore[valid-type]
+    try:
+        with open(folder / f"{name}.json", "rb") as file:
+            for piece in _pieces(file):
+                rows = decoder.decode(piece)
+                yield rows
+                count += len(rows)
+        return
+    except (OSError, msgspec.MsgspecError):
+        pass
+    yield read_table(folder, name, row)[count:]
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Texts of lists that together are the list in a file."""
+    rest = file.read(_CHUNK_BYTES)
+    while block := file.read(_CHUNK_BYTES):
+        rest += block
+        end = _last_border(rest)
+        if end:
+            yield rest[:end] + b"]"
+            rest = b"[" + rest[end:].lstrip()[1:]  # the comma becomes the bracket
+    yield rest
+
+
+def _last_border(text: bytes) -> int:
+    """Where the last record that is followed by another one ends; 0 where there is none."""
+    start = len(text)
+    while (start := text.rfind(b"{", 0, start)) > 0:
+        before = text[max(start - 64, 0) : start].rstrip()
+        if before.endswith(b",") and before[:-1].rstrip().endswith(b"}"):
+            return start - (min(start, 64) - len(before[:-1].rstrip()))
+    return 0
+
+
 def _name_record(data: bytes, error: msgspec.ValidationError) -> str:
     """The error, with the token of its record where the message says which one it is (``$[3].size``)."""
     text = str(error)
     position = text.partition("$[")[2].partition("]")[0]
-    rows: Any = json.loads(data)
+    try:
+        rows: Any = json.loads(data)
+    except (ValueError, RecursionError):  # malformed after the wrong record
+        return text
     if position.isdigit() and isinstance(rows, list) and isinstance(record := rows[int(position)], Mapping):
         return f"record {record.get('token', position)}: {text}"
     return text
@@ -146,7 +200,8 @@ def _read_with_nan(path: Path, data: bytes, row: type[Row], error: msgspec.Decod
     """Python writes NaN into JSON, which is none: read such a table too, so that what holds the NaN can be named."""
     try:
         rows = json.loads(data)
-    except ValueError as broken:
+        json.dumps(rows, ensure_ascii=False).encode()  # escapes that are half a character are no text
+    except (ValueError, RecursionError) as broken:
         raise FileError(f"{path}: malformed JSON: {broken}") from error
     try:
         return msgspec.convert(rows, type=list[row])  # type: ignore[valid-type]
@@ -158,7 +213,7 @@ class Lookup:
     """Rows of a table by token.
 
     Raises:
-        FileError: two rows with one token, on construction.
+        RecordError: two rows with one token, on construction.
     """
 
     def __init__(self, name: str, tokens: Sequence[str]) -> None:
@@ -167,7 +222,7 @@ class Lookup:
         if len(self._row_of) != len(tokens):
             seen: set[str] = set()
             twice = next(t for t in tokens if t in seen or seen.add(t))  # type: ignore[func-returns-value]
-            raise FileError(f"table {name}: token {twice} names two records")
+            raise RecordError(f"table {name}: token {twice} names two records")
 
     def __getitem__(self, token: str) -> int:
         return self._row_of[token]
@@ -180,12 +235,12 @@ class Lookup:
             field: ``table.field`` that the tokens come from.
 
         Raises:
-            FileError: a token that this table does not have.
+            RecordError: a token that this table does not have.
         """
         try:
             return [self._row_of[token] for token in tokens]
         except KeyError:
             owner, token = next((o, t) for o, t in zip(owners, tokens) if t not in self._row_of)
-            raise FileError(
+            raise RecordError(
                 f"{field} of record {owner} points to {token!r}, which is not in table {self.name}"
             ) from None

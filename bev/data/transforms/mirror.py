@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
-from bev.data.transforms.base import SampleTransform
-from bev.geometry.mirror import ReferenceFrame, mirror_cameras, mirror_matrix
+from bev.data.transforms.base import SampleTransform, move_reference
+from bev.geometry.mirror import ReferenceFrame, flip_cameras, mirror_matrix
 from bev.registry import TRANSFORMS
 from bev.structures import Sample
 
@@ -37,16 +36,5 @@ class RigMirror(SampleTransform[bool]):
     def apply(self, sample: Sample, chance: bool) -> Sample:
         if not chance:
             return sample
-        images, rig = mirror_cameras(sample.images, sample.rig, self.frame)
-        boxes, points = sample.boxes, sample.points
-        return replace(
-            sample,
-            images=images,
-            rig=rig,
-            global_from_ref=sample.global_from_ref @ self.new_from_old.to(sample.global_from_ref),
-            boxes=None if boxes is None else boxes.transform(self._in(boxes.center_m), boxes.frame),
-            points=None if points is None else points.transform(self._in(points.xyz_m), points.frame),
-        )
-
-    def _in(self, like: Tensor) -> Tensor:
-        return self.new_from_old.to(like)
+        images, rig = flip_cameras(sample.images, sample.rig)
+        return move_reference(replace(sample, images=images, rig=rig), self.new_from_old)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-
 import numpy as np
 import torch
 
-from bev.data.transforms.base import SampleTransform
+from bev.data.transforms.base import SampleTransform, move_reference
 from bev.geometry.rotations import rotation_about_z
-from bev.geometry.transforms import invert_rigid, rigid
+from bev.geometry.transforms import rigid
 from bev.registry import TRANSFORMS
 from bev.structures import Sample
 
@@ -36,11 +34,4 @@ class RotateReference(SampleTransform[float]):
 
     def apply(self, sample: Sample, chance: float) -> Sample:
         new_from_old = rigid(rotation_about_z(torch.tensor(chance, dtype=torch.float64)), torch.zeros(3))
-        boxes, points = sample.boxes, sample.points
-        return replace(
-            sample,
-            rig=sample.rig.augment_ref(new_from_old),
-            global_from_ref=sample.global_from_ref @ invert_rigid(new_from_old),
-            boxes=None if boxes is None else boxes.transform(new_from_old, boxes.frame),
-            points=None if points is None else points.transform(new_from_old, points.frame),
-        )
+        return move_reference(sample, new_from_old)
