@@ -1,5 +1,7 @@
 """View transforms: images to bird's-eye view."""
 
+from bev.models.view.depth_net import ASPP, DepthNet, camera_numbers
 from bev.models.view.lift_splat import LiftSplat
+from bev.models.view.published_lift import BEVDepthView, BEVDetView
 
-__all__ = ["LiftSplat"]
+__all__ = ["ASPP", "BEVDepthView", "BEVDetView", "DepthNet", "LiftSplat", "camera_numbers"]
