@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bev.ops.circle_nms import circle_nms
-
+from bev.ops.rotated_iou import nms_rotated
 from bev.registry import MODELS
 from bev.structures import Boxes3D
 
@@ -67,4 +67,4 @@ class RotatedSuppression:
         factor = factors[task_class if len(factors) > 1 else torch.zeros_like(task_class)]
         flat = torch.cat([boxes.center_m[:, :2], boxes.size_m[:, :2] * factor[:, None], boxes.yaw_rad[:, None]], 1)
         best = boxes.score.sort(descending=True, stable=True).indices[: self.max_candidates]
-        return best[rotated_nms(flat[best], boxes.score[best], self.overlap)][: self.max_boxes]
+        return best[nms_rotated(flat[best], boxes.score[best], self.overlap)][: self.max_boxes]
