@@ -18,6 +18,6 @@ model = dict(
         extra_upsample=None,
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=35.0, norm_type=2))
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(_delete_=True, max_norm=35.0, norm_type=2))
 param_scheduler = [dict(type="WarmupCosineLR", warmup=0.4, start_ratio=0.2, min_ratio=2e-5)]
 train_cfg = dict(max_epochs=20, val_interval_epochs=20)
