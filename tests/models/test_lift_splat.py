@@ -9,7 +9,7 @@ import torch
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.mirror import mirror_cameras, mirror_matrix
-from bev.geometry.projection import project
+from bev.geometry.projection import project, unproject
 from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.models.view.lift_splat import LiftSplat
 from bev.registry import MODELS
@@ -88,6 +88,18 @@ def test_depth_targets_are_the_nearest_points_and_empty_pixels_do_not_count():
     logits = torch.zeros(1, 4, 8, 12, 5)
     # 7 m lies beyond the bins: one pixel counts, with a uniform distribution over five bins.
     assert depth_loss(logits, target, bins) == pytest.approx(torch.tensor(5.0).log().item())
+
+
+def test_points_on_the_border_of_an_image_fall_into_its_last_pixels():
+    rig, generator = ring_rig(), torch.Generator().manual_seed(0)
+    depth_m = torch.rand(20_000, generator=generator) * 60 + 0.5
+    # A rounding error inside the right and the lower border, at all depths.
+    inside = 1 - torch.rand(20_000, 2, generator=generator) * 3e-7
+    pixels_px = torch.tensor([96.0, 64.0]) * inside
+    points_m = unproject(pixels_px, depth_m, rig.ref_from_img[0, 0])
+    nearest = lidar_depth_targets([PointCloud(points_m)], rig, 8)[0, 0]
+    assert nearest.count_nonzero() == 1
+    torch.testing.assert_close(nearest[-1, -1], depth_m.min(), atol=0.01, rtol=0)
 
 
 def test_three_doors_and_gradients_reach_every_parameter():

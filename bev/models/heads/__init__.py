@@ -1,6 +1,8 @@
 """Detection heads."""
 
 from bev.models.heads.center_head import CenterHead
+from bev.models.heads.center_point_head import PUBLISHED_TASKS, CenterPointHead
+from bev.models.heads.center_suppression import CircleSuppression, RotatedSuppression
 from bev.models.heads.denoising import Denoising
 from bev.models.heads.detr3d_head import Detr3DHead
 from bev.models.heads.detr3d_seeded import SeededDetr3DHead
@@ -9,9 +11,13 @@ from bev.models.heads.image_center_head import ImageCenterHead
 
 __all__ = [
     "CenterHead",
+    "CenterPointHead",
+    "CircleSuppression",
     "Denoising",
     "Detr3DHead",
     "Detr3DTransformer",
     "ImageCenterHead",
+    "PUBLISHED_TASKS",
+    "RotatedSuppression",
     "SeededDetr3DHead",
 ]

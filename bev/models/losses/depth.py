@@ -38,7 +38,9 @@ def _nearest_depth(xyz_m: Tensor, img_from_ref: Tensor, map_size: tuple[int, int
     inside = (u > 0) & (u < width * stride_px * depth_m) & (v > 0) & (v < height * stride_px * depth_m)
     seen = (inside & (depth_m > MIN_DEPTH_M)).nonzero().squeeze(1)
     depth_m = depth_m[seen]
-    row, column = ((axis[seen] / depth_m / stride_px).long() for axis in (v, u))
+    # Clamped: what is inside by a rounding error may divide to the border itself.
+    row = (v[seen] / depth_m / stride_px).long().clamp(max=height - 1)
+    column = (u[seen] / depth_m / stride_px).long().clamp(max=width - 1)
     cell = (seen // len(xyz_m) * height + row) * width + column
     nearest = depth_m.new_full((cameras * height * width,), torch.inf).scatter_reduce(0, cell, depth_m, "amin")
     return torch.where(nearest.isinf(), 0.0, nearest).view(cameras, height, width)
