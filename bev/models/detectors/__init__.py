@@ -1,8 +1,21 @@
 """Whole detectors: the three doors forward, loss and predict over injected parts."""
 
-from bev.models.detectors.base import Detector
+from bev.models.detectors.base import Detector, State
+from bev.models.detectors.bevformer import BEVFormer
 from bev.models.detectors.detr3d import Detr3D
 from bev.models.detectors.detr3d_seeded import SeededDetr3D
 from bev.models.detectors.lift_splat import BEVDet
+from bev.models.detectors.query import QueryDetector
+from bev.models.detectors.streaming import FrameStream, StreamingDetector
 
-__all__ = ["BEVDet", "Detector", "Detr3D", "SeededDetr3D"]
+__all__ = [
+    "BEVDet",
+    "BEVFormer",
+    "Detector",
+    "Detr3D",
+    "FrameStream",
+    "QueryDetector",
+    "SeededDetr3D",
+    "State",
+    "StreamingDetector",
+]
