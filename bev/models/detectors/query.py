@@ -19,7 +19,7 @@ class ImageEncoder(nn.Module):
     Args:
         preprocess: uint8 images -> normalised images.
         img_backbone: (B * N, 3, H, W) -> maps, finest first.
-        img_neck: maps -> levels.
+        img_neck: maps -> levels, or one map.
         pts_bbox_head: levels -> boxes.
         grid_mask: image -> image in training.
     """
@@ -41,7 +41,9 @@ class ImageEncoder(nn.Module):
         flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         if self.grid_mask is not None:
             flat = self.grid_mask(flat)
-        return [level.unflatten(0, images.shape[:2]) for level in self.img_neck(self.img_backbone(flat))]
+        levels = self.img_neck(self.img_backbone(flat))
+        levels = [levels] if isinstance(levels, Tensor) else levels
+        return [level.unflatten(0, images.shape[:2]) for level in levels]
 
 
 class QueryDetector(ImageEncoder, Detector):

@@ -80,9 +80,9 @@ class BEVFormerEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.bev_shape: tuple[int, int] = (int(bev_shape[0]), int(bev_shape[1]))
-        self.points_in_pillar = points_in_pillar
         metric = MetricRange(range_m)
-        shares = pillar_points(self.bev_shape, points_in_pillar, float(metric.span_m[2]))
+        self.range_m = metric.range_m
+        shares = pillar_points(self.bev_shape, points_in_pillar, metric.range_m[5] - metric.range_m[2])
         # Computed, not learned: published checkpoints carry no such keys.
         self.register_buffer("pillars_m", metric.to_metric(shares), persistent=False)
         self.register_buffer("cells", shares[:, 0, :2].contiguous(), persistent=False)

@@ -49,9 +49,6 @@ class PerceptionTransformer(Detr3DTransformer):
         use_motion_vector: add the encoded 18 numbers of ego motion to the grid.
         rotate_center: x, y in cells that the previous map is turned about; None for the reference frame's origin.
         compat: ``"official"`` turns about (100, 100) where ``rotate_center`` is None, as every published model does.
-
-    Raises:
-        ValueError: a range that does not hold the origin, with no ``rotate_center``.
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class PerceptionTransformer(Detr3DTransformer):
     ) -> None:
         super().__init__(embed_dim, layers, refinement)
         self.encoder, self.frame, self.use_motion_vector = encoder, frame, use_motion_vector
-        self.span_m, self.origin_cells = _span_and_origin(refinement, encoder.bev_shape)
+        self.span_m, self.origin_cells = _span_and_origin(encoder.range_m, encoder.bev_shape)
         default = _PUBLISHED_CENTER if compat == "official" else self.origin_cells
         self.rotate_center = default if rotate_center is None else (float(rotate_center[0]), float(rotate_center[1]))
         self.level_embeds = nn.Parameter(torch.empty(num_feature_levels, embed_dim))
@@ -143,9 +140,9 @@ class PerceptionTransformer(Detr3DTransformer):
 
 
 def _span_and_origin(
-    refinement: nn.Module, bev_shape: tuple[int, int]
+    range_m: Sequence[float], bev_shape: tuple[int, int]
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """x, y extent in m, and where the reference frame's origin is in cells."""
-    span, low = refinement.span_m.tolist(), refinement.low_m.tolist()  # type: ignore[union-attr,operator]
+    span = (range_m[3] - range_m[0], range_m[4] - range_m[1])
     rows, columns = bev_shape
-    return (span[0], span[1]), (-low[0] / span[0] * columns, -low[1] / span[1] * rows)
+    return span, (-range_m[0] / span[0] * columns, -range_m[1] / span[1] * rows)

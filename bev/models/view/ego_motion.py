@@ -39,7 +39,7 @@ def can_bus_vector(motion: Motion, frame: Frame, wrap: bool = True) -> Tensor:
         frame: which one: the vehicle's heading is +y of ``"lidar"`` and +x of ``"ego"`` (nuScenes).
         wrap: the turn in [-180, 180); False for the plain difference of headings in [0, 360), as published.
     """
-    rotation = motion.global_from_ref[:, :3, :3]
+    rotation = _proper(motion.global_from_ref[:, :3, :3])
     vehicle = _vehicle_axes(rotation, frame)
     before = _vehicle_axes(rotation @ motion.ref_from_previous[:, :3, :3], frame)
     heading, previous = (torch.atan2(axes[:, 1, 0], axes[:, 0, 0]) % (2 * math.pi) for axes in (vehicle, before))
@@ -48,9 +48,14 @@ def can_bus_vector(motion: Motion, frame: Frame, wrap: bool = True) -> Tensor:
         turn_deg = (turn_deg + 180) % 360 - 180
     moved_m = -(rotation @ motion.ref_from_previous[:, :3, 3:]).squeeze(-1)
     unknown = moved_m.new_zeros(len(moved_m), 9)
-    return torch.cat(
-        [moved_m, quaternion_from_matrix(vehicle), unknown, heading[:, None], turn_deg[:, None]], 1
-    )
+    return torch.cat([moved_m, quaternion_from_matrix(vehicle), unknown, heading[:, None], turn_deg[:, None]], 1)
+
+
+def _proper(rotation: Tensor) -> Tensor:
+    """A mirrored reference frame (``RigMirror``) lives in a world mirrored at its y = 0."""
+    flip = torch.ones_like(rotation)
+    flip[:, 1] = torch.where(torch.linalg.det(rotation) < 0, -1.0, 1.0)[:, None]
+    return rotation * flip
 
 
 def _vehicle_axes(rotation: Tensor, frame: Frame) -> Tensor:
