@@ -46,3 +46,20 @@ def rotation_about_z(yaw_rad: Tensor) -> Tensor:
     cos, sin = yaw_rad.cos(), yaw_rad.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     return torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).reshape(*yaw_rad.shape, 3, 3)
+
+
+def quaternion_from_matrix(rotation: Tensor) -> Tensor:
+    """(..., 3, 3) rotation matrices -> (..., 4) unit quaternions w, x, y, z with w >= 0."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotation.unbind(-2))
+    # 4 q q^T: every row is the quaternion times one of its entries; the row of the largest entry is exact.
+    rows = [
+        torch.stack([1 + xx + yy + zz, zy - yz, xz - zx, yx - xy], -1),
+        torch.stack([zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx], -1),
+        torch.stack([xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy], -1),
+        torch.stack([yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz], -1),
+    ]
+    outer = torch.stack(rows, -2)
+    largest = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    row = outer.gather(-2, largest[..., None, None].expand(*largest.shape, 1, 4)).squeeze(-2)
+    row = torch.where(row[..., :1] < 0, -row, row)
+    return torch.nn.functional.normalize(row, dim=-1)

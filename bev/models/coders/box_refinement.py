@@ -33,6 +33,7 @@ class MetricRange(nn.Module):
         super().__init__()
         if len(range_m) != 6 or any(low >= high for low, high in zip(range_m[:3], range_m[3:])):
             raise ValueError(f"range_m must be x, y, z of two corners, the lower one first, got {tuple(range_m)}")
+        self.range_m = tuple(float(value) for value in range_m)
         low, high = torch.tensor(range_m, dtype=torch.float32).view(2, 3)
         self.register_buffer("low_m", low, persistent=False)  # published weights carry no such keys
         self.register_buffer("span_m", high - low, persistent=False)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bev.models.detectors.base import State, ground_truth
+from bev.models.detectors.base import ground_truth
 from bev.models.detectors.detr3d import Detr3D
 from bev.models.heads.detr3d_seeded import SeededDetr3DHead
 from bev.models.heads.image_center_head import CenterTargets
 from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.registry import MODELS
-from bev.structures import Batch, CameraRig
+from bev.structures import Batch
 
 
 @MODELS.register_module()
@@ -41,15 +40,6 @@ class SeededDetr3D(Detr3D):
     ) -> None:
         super().__init__(preprocess, img_backbone, img_neck, pts_bbox_head)
         self.loss_weights = {"depth": 1.0, "heatmap": 1.0, "center": 1.0, "dn": 1.0, **(loss_weights or {})}
-
-    def extract_features(self, images: Tensor) -> list[Tensor]:
-        """(B, N, 3, H, W) -> one map (B, N, C, H, W) in channels_last layout."""
-        flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
-        return [self.img_neck(self.img_backbone(flat)).unflatten(0, images.shape[:2])]
-
-    def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
-        """Returns ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10)."""
-        return self.pts_bbox_head(self.extract_features(images), rig)
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes`` to match, ``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""

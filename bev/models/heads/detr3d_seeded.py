@@ -136,8 +136,7 @@ class SeededDetr3DHead(Detr3DHead):
         decoded = decoder(
             queries.content, query_pos, queries.reference, [table], rig, self.reg_branches, refinement, mask
         )
-        logits = torch.stack([branch(query) for branch, query in zip(self.cls_branches, decoded.queries)])
-        return {"cls_logits": logits.float(), "box_code": decoded.code}
+        return {"cls_logits": self.classify(decoded.queries), "box_code": decoded.code}
 
     def denoising_loss(
         self, outputs: dict[str, Tensor], noisy: NoisyQueries, boxes: Sequence[Boxes3D], avg_factor: Tensor

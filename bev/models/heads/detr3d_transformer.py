@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bev.models.attention import CameraCrossAttention, RayCrossAttention
 from bev.registry import MODELS
 from bev.structures import CameraRig
 
@@ -90,8 +89,8 @@ class Detr3DTransformer(nn.Module):
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
         for module in self.modules():
-            if isinstance(module, (CameraCrossAttention, RayCrossAttention)):
-                module.initialise()  # their own start, not Xavier's
+            if hasattr(module, "initialise"):
+                module.initialise()  # attentions have their own start, not Xavier's
         nn.init.zeros_(self.reference_points.bias)
 
     def forward(

@@ -1,0 +1,68 @@
+"""Detectors whose head predicts a set of boxes from camera features, one frame at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bev.models.detectors.base import Detector, State, ground_truth
+from bev.models.heads.query_head import QueryHead
+from bev.structures import Batch, Boxes3D, CameraRig
+
+
+class ImageEncoder(nn.Module):
+    """Images to levels of features, with the published names of its parts.
+
+    Args:
+        preprocess: uint8 images -> normalised images.
+        img_backbone: (B * N, 3, H, W) -> maps, finest first.
+        img_neck: maps -> levels, or one map.
+        pts_bbox_head: levels -> boxes.
+        grid_mask: image -> image in training.
+    """
+
+    def __init__(
+        self,
+        preprocess: nn.Module,
+        img_backbone: nn.Module,
+        img_neck: nn.Module,
+        pts_bbox_head: QueryHead,
+        grid_mask: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.preprocess, self.grid_mask = preprocess, grid_mask
+        self.img_backbone, self.img_neck, self.pts_bbox_head = img_backbone, img_neck, pts_bbox_head
+
+    def extract_features(self, images: Tensor) -> list[Tensor]:
+        """(B, N, 3, H, W) -> levels (B, N, C, H_l, W_l), each camera's map in channels_last layout."""
+        flat = self.preprocess(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        if self.grid_mask is not None:
+            flat = self.grid_mask(flat)
+        levels = self.img_neck(self.img_backbone(flat))
+        levels = [levels] if isinstance(levels, Tensor) else levels
+        return [level.unflatten(0, images.shape[:2]) for level in levels]
+
+
+class QueryDetector(ImageEncoder, Detector):
+    """Image encoder and a set-prediction head: what DETR3D and PETR share. Arguments as of :class:`ImageEncoder`."""
+
+    def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
+        """Returns ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10); see QueryHead."""
+        return self.pts_bbox_head(self.extract_features(images), rig)
+
+    def target_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """``boxes``: pairs that matching will make."""
+        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch))}
+
+    def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones."""
+        factors = self.target_counts(batch) if avg_factors is None else avg_factors
+        outputs = self(batch.images, batch.rig)
+        return self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
+
+    def predict(self, batch: Batch) -> list[Boxes3D]:
+        """Boxes in the reference frame, one entry a frame, by falling score."""
+        return self.pts_bbox_head.decode(self(batch.images, batch.rig))

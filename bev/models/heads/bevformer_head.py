@@ -1,0 +1,120 @@
+"""BEVFormer's head: learned grid, its positions, object queries; branches and losses of every query head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bev.models.assigners import HungarianAssigner3D
+from bev.models.attention.temporal_self_attention import Compat
+from bev.models.coders import NMSFreeCoder
+from bev.models.heads.bevformer_transformer import PerceptionTransformer
+from bev.models.heads.streaming_head import Motion, StreamingHead
+from bev.models.view.ego_motion import CAN_BUS, can_bus_vector
+from bev.registry import MODELS
+from bev.structures import CameraRig
+
+
+class LearnedPositions(nn.Module):
+    """Position of a cell: a learned vector of its column, then one of its row.
+
+    Args:
+        shape: (Y, X).
+        channels: C, half of it each.
+    """
+
+    def __init__(self, shape: tuple[int, int], channels: int) -> None:
+        super().__init__()
+        self.row_embed = nn.Embedding(shape[0], channels // 2)
+        self.col_embed = nn.Embedding(shape[1], channels // 2)
+        nn.init.uniform_(self.row_embed.weight)
+        nn.init.uniform_(self.col_embed.weight)
+
+    def forward(self) -> Tensor:
+        """(Y * X, C)."""
+        rows, columns = self.row_embed.weight, self.col_embed.weight
+        layout = (len(rows), len(columns), -1)
+        return torch.cat([columns[None].expand(layout), rows[:, None].expand(layout)], -1).flatten(0, 1)
+
+
+@MODELS.register_module()
+class BEVFormerHead(StreamingHead):
+    """BEVFormer (Li et al., ECCV 2022, arXiv 2203.17270) with the published parameter names.
+
+    Args:
+        transformer: encoder and decoder.
+        num_queries, embed_dim, num_classes, assigner, coder, loss_cls, loss_bbox, code_weights: as in ``QueryHead``.
+        compat: ``"official"`` hands the difference of headings on unwrapped (350 degrees for a turn of -10), as the
+            published data pipeline does.
+    """
+
+    def __init__(
+        self,
+        transformer: PerceptionTransformer,
+        num_queries: int,
+        embed_dim: int,
+        num_classes: int,
+        assigner: HungarianAssigner3D,
+        coder: NMSFreeCoder,
+        loss_cls: nn.Module,
+        loss_bbox: nn.Module,
+        code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
+        compat: Compat = "fixed",
+    ) -> None:
+        num_layers = len(transformer.decoder.layers)
+        super().__init__(
+            num_queries, embed_dim, num_classes, num_layers, assigner, coder, loss_cls, loss_bbox, code_weights
+        )
+        self.transformer, self.wrap_turns = transformer, compat != "official"
+        rows, columns = transformer.encoder.bev_shape
+        self.bev_embedding = nn.Embedding(rows * columns, embed_dim)
+        self.query_embedding = nn.Embedding(num_queries, 2 * embed_dim)
+        self.positional_encoding = LearnedPositions((rows, columns), embed_dim)
+
+    def motion_inputs(self, motion: Motion) -> Mapping[str, Tensor]:
+        """``can_bus`` (B, 18) from poses, and ``continues`` (B,) bool.
+
+        Entries 7-15 of ``can_bus`` are 0; who has a CAN bus may write them into the state.
+        """
+        vector = can_bus_vector(motion, self.transformer.frame, self.wrap_turns)
+        return {"can_bus": vector.float(), "continues": motion.continues}
+
+    def forward(
+        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Any]:
+        """Predict.
+
+        Args:
+            features: L maps (B, N, C, H_l, W_l).
+            rig: calibration with the batch axis.
+            state: ``can_bus``, ``continues`` and, after a previous frame, its map ``bev`` (B, Y * X, C). None: a
+                first frame whose motion and heading are 0.
+
+        Returns:
+            ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10; m, rad, m/s) and ``state``:
+            ``bev`` of this frame.
+        """
+        bev = self.encode(features, rig, state)
+        layout = self.transformer.encoder.bev_shape
+        maps = [bev.transpose(1, 2).unflatten(2, layout).unsqueeze(1)]
+        decoded = self.transformer(maps, self.query_embedding.weight, rig, self.reg_branches)
+        return {"cls_logits": self.classify(decoded.queries), "box_code": decoded.code, "state": {"bev": bev}}
+
+    def encode(self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The BEV map alone (B, Y * X, C); arguments as of :meth:`forward`."""
+        state = state if state is not None else _standing(features[0])
+        grid, positions = self.bev_embedding.weight, self.positional_encoding()
+        previous = state.get("bev")
+        return self.transformer.encode(
+            features, rig, grid, positions, state["can_bus"], previous, state["continues"]
+        )
+
+
+def _standing(feature: Tensor) -> dict[str, Tensor]:
+    """Motion of frames that follow nothing."""
+    batch, device = feature.shape[0], feature.device
+    can_bus = torch.zeros(batch, CAN_BUS, device=device)
+    return {"can_bus": can_bus, "continues": torch.zeros(batch, dtype=torch.bool, device=device)}
