@@ -91,13 +91,13 @@ def test_depth_targets_are_the_nearest_points_and_empty_pixels_do_not_count():
 
 
 def test_points_on_the_border_of_an_image_fall_into_its_last_pixels():
-    rig, generator = ring_rig(), torch.Generator().manual_seed(0)
-    depth_m = torch.rand(20_000, generator=generator) * 60 + 0.5
-    # A rounding error inside the right and the lower border, at all depths.
-    inside = 1 - torch.rand(20_000, 2, generator=generator) * 3e-7
-    pixels_px = torch.tensor([96.0, 64.0]) * inside
-    points_m = unproject(pixels_px, depth_m, rig.ref_from_img[0, 0])
-    nearest = lidar_depth_targets([PointCloud(points_m)], rig, 8)[0, 0]
+    rig, generator = ring_rig(size_px=(128, 352)), torch.Generator().manual_seed(0)
+    depth_m = torch.rand(100_000, generator=generator) * 60 + 0.5
+    # Rounding errors around the right border: some of these divide to the border itself.
+    column_px = 352 * (1 - torch.rand(100_000, generator=generator) * 3e-7)
+    pixels_px = torch.stack([column_px, torch.full_like(column_px, 127.0)], 1)
+    points_m = unproject(pixels_px, depth_m, rig.ref_from_img[0, -1])
+    nearest = lidar_depth_targets([PointCloud(points_m)], rig, 8)[0, -1]
     assert nearest.count_nonzero() == 1
     torch.testing.assert_close(nearest[-1, -1], depth_m.min(), atol=0.01, rtol=0)
 
