@@ -1,7 +1,7 @@
 """NDS and mAP: our columns against the official devkit, on generated boxes.
 
 Both start from the same two JSON files (results and ground truth) and end with every metric: read, check, filter
-(range, points, bike racks), match at four thresholds, accumulate, summarize. ``accumulate`` is what follows the filters.
+(range, points, bike racks), match at four thresholds, accumulate, summarize. ``accumulate`` is all after the filters.
 The devkit's look-ups in the tables are answered from memory, in its favour: loading its tables is not counted.
 
 Times are processor time of the one thread, which a busy machine disturbs least. Peak memory is the growth of the
@@ -15,6 +15,7 @@ import gc
 import json
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -209,6 +210,7 @@ def main() -> None:
         for samples, runs in [(60, 5)] if args.quick else [(600, 5), (6019, 1)]:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 cases += pool.apply(measure, (samples, runs, Path(folder)))
+            print(json.dumps(cases[-2:]), file=sys.stderr, flush=True)  # the large case takes its time
     report("nds", args.threads, cases)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from bev.data.nuscenes.store import load_index
 from bev.evaluation.nuscenes import evaluate_official, evaluate_submission
 from bev.evaluation.nuscenes.agreement import describe, differences
-from bev.evaluation.nuscenes.report import print_scores, save_scores
+from bev.evaluation.nuscenes.bootstrap import compare_scenes
+from bev.evaluation.nuscenes.full_report import write_nuscenes_report
+from bev.evaluation.nuscenes.report import print_comparison, print_scores, save_scores
 from bev.evaluation.nuscenes.samples import chosen_tokens
 from bev.evaluation.nuscenes.settings import DetectionSettings, read_settings
 from bev.io import FileError
@@ -30,6 +32,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokens", metavar="FILE", help="only the samples whose tokens stand in this text file")
     parser.add_argument("--config", metavar="JSON", help="other ranges or thresholds, in the devkit's format")
     parser.add_argument("--official", action="store_true", help="run the devkit beside it and print the differences")
+    parser.add_argument("--report", metavar="DIR", help="write report.html and report.md with plots into this folder")
+    parser.add_argument("--compare", metavar="OTHER", help="other results on the same samples, for the report")
     parser.add_argument("--out", metavar="JSON", help="write the scores to this file")
     return parser.parse_args(arguments)
 
@@ -42,10 +46,16 @@ def run() -> int:
     )
     settings = read_settings(args.config) if args.config else DetectionSettings()
     done = evaluate_submission(args.results, *where, settings, tokens)
+    other = None
     print_scores(done.scores)
     if args.out:
         save_scores(args.out, done.scores)
         print(f"scores: {args.out}")
+    if args.compare:
+        other = evaluate_submission(args.compare, *where, settings, tokens)
+        print_comparison(compare_scenes(done, other, args.root, args.version))
+    if args.report:
+        print(f"report: {write_nuscenes_report(args.report, done, args.root, args.version, other=other)}")
     if args.official:
         found, compared = differences(done, *evaluate_official(args.results, *where, settings, tokens))
         print(describe(found, compared))
