@@ -2,8 +2,8 @@
 
     python -m benchmarks.points [--threads 1] [--quick]
 
-Every contestant reads the same file, which ours wrote, into its own point cloud, or writes the same points from it, to a
-folder in memory where there is one (``/dev/shm``). Points: x, y, z, intensity float32; PLY and LAS also as these have them.
+Every contestant reads the same file, which ours wrote, into its own point cloud, or writes the same points from it, to
+a folder in memory where there is one (``/dev/shm``). Points: x, y, z, intensity float32.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def write_bin(cloud: PointCloud, path: Path, columns: Sequence[str] | None = Non
     """Write x, y, z and further columns as float32, atomically.
 
     Args:
-        columns: fields behind x, y, z. Default: `NUSCENES` for clouds with a ring and names in ``.pcd.bin``, else `KITTI`;
-            a field that they name and the cloud lacks is written as 0.
+        columns: fields behind x, y, z. Default: `NUSCENES` for clouds with a ring and names in ``.pcd.bin``, else
+            `KITTI`; a field that they name and the cloud lacks is written as 0.
 
     Raises:
         FileError: a field that would be left out, or a value that float32 cannot hold, see `bin_losses`.

@@ -125,7 +125,9 @@ def to_numpy(cloud: PointCloud) -> tuple[np.ndarray, Columns]:
         return array
 
     xyz = convert(cloud.xyz_m)
-    return xyz.astype(np.result_type(xyz, np.float32), copy=False), {name: convert(column) for name, column in cloud.fields.items()}
+    return xyz.astype(np.result_type(xyz, np.float32), copy=False), {
+        name: convert(column) for name, column in cloud.fields.items()
+    }
 
 
 def cast_exactly(column: np.ndarray, dtype: np.dtype | type | str) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """LAS and LAZ files, versions 1.0 to 1.4, through laspy and lazrs (extra ``points``).
 
-The library is kept: LAZ is an arithmetic coder that Python cannot run at speed, and laspy knows every point format. What
-is ours checks the header against the file before laspy believes it, and keeps every dimension by its name.
+The library is kept: LAZ is an arithmetic coder that Python cannot run at speed, and laspy knows every point format.
+What is ours checks the header against the file before laspy believes it, and keeps every dimension by its name.
 
 Specification: ASPRS, "LAS specification 1.4 - R15".
 """
@@ -227,6 +227,6 @@ def las_losses(cloud: PointCloud) -> dict[str, str]:
             losses[name] = f"field {name!r} of type {column.dtype}"
         elif not 0 < len(name.encode()) < 32 or name in ("X", "Y", "Z", "x", "y", "z", *_COLOUR):
             losses[name] = f"a field named {name!r}"
-        elif column.ndim > 2 or (column.ndim == 2 and not 1 <= column.shape[1] <= 255):
+        elif column.ndim > 2 or not 1 <= int(np.prod(column.shape[1:])) <= (255 if column.dtype.kind == "u" else 3):
             losses[name] = f"field {name!r} of shape {tuple(column.shape)}"
     return losses

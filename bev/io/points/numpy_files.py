@@ -169,4 +169,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     return value if isinstance(value, (str, int, float, bool)) or value is None else type(value).__name__
-

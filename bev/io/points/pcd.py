@@ -24,7 +24,7 @@ def read_pcd(path: Path) -> PointCloud:
 
     Fields keep their names and types. ``rgb`` and ``rgba``, four bytes of which PCL makes one number, become ``rgb``
     (P, 3) uint8 and, where the fourth byte is used, ``alpha`` (P,) uint8. Fields ``_`` are padding and left out. Points
-    without a value (NaN) stay, so that organised clouds keep their rows. ``meta["pcd"]`` has the viewpoint and encoding.
+    without a value (NaN) stay, so that organised clouds keep their rows. ``meta["pcd"]``: viewpoint and encoding.
 
     Raises:
         FileError: not a PCD file, a contradiction in its header, more or fewer data than it states, or no x, y, z.

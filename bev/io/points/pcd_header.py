@@ -53,8 +53,8 @@ class PCDHeader:
     @property
     def record(self) -> np.dtype:
         """One point as a packed structure of fields ``f0``, ``f1`` ..."""
-        shapes = [(f"f{k}", d) if c == 1 else (f"f{k}", d, (c,)) for k, (d, c) in enumerate(zip(self.dtypes, self.counts))]
-        return np.dtype(shapes)
+        parts = enumerate(zip(self.dtypes, self.counts))
+        return np.dtype([(f"f{k}", d) if count == 1 else (f"f{k}", d, (count,)) for k, (d, count) in parts])
 
 
 def parse_header(data: bytes, path: Path) -> PCDHeader:
@@ -131,7 +131,9 @@ def _check_record(names: Sequence[str], dtypes: Sequence[np.dtype], counts: Sequ
     if len(set(used)) != len(used):
         raise FileError(f"{path}: two fields have one name: {' '.join(names)[:200]}")
     if min(counts) < 1 or sum(d.itemsize * c for d, c in zip(dtypes, counts)) > _MAX_RECORD_BYTES:
-        raise FileError(f"{path}: COUNT {' '.join(map(str, counts))[:60]} is not from 1 to {_MAX_RECORD_BYTES} bytes a point")
+        raise FileError(
+            f"{path}: COUNT {' '.join(map(str, counts))[:60]} is not 1 to {_MAX_RECORD_BYTES} bytes a point"
+        )
 
 
 def _extent(entries: dict[str, list[str]], path: Path) -> tuple[int, int]:

@@ -39,7 +39,9 @@ def write_pcd(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
     with whole_file(path) as file:
         file.write(format_header(header))
         if encoding == "ascii":
-            write_rows(file, [c for w, column in zip(widths, columns.values()) for c in column.reshape(len(column), w).T])
+            write_rows(
+                file, [c for w, column in zip(widths, columns.values()) for c in column.reshape(len(column), w).T]
+            )
         elif encoding == "binary":
             file.write(_records(columns, header).data)
         else:

@@ -25,7 +25,16 @@ from bev.io.points.columns import (
     whole_file,
     xyz_of_records,
 )
-from bev.io.points.ply_header import ENCODINGS, NAMES, Element, Encoding, PLYHeader, Property, format_header, parse_header
+from bev.io.points.ply_header import (
+    ENCODINGS,
+    NAMES,
+    Element,
+    Encoding,
+    PLYHeader,
+    Property,
+    format_header,
+    parse_header,
+)
 from bev.io.points.text import decode_lines, parse_rows, write_rows
 from bev.structures import PointCloud
 

@@ -1,7 +1,7 @@
 """Leica PTX: organised scans, each with the scanner's pose and a transform to the common frame.
 
-Own code: none of the libraries reads it. Layout of a scan: columns, rows, four lines of the scanner's place and axes, the
-4x4 transform row by row as it multiplies row vectors, then columns * rows lines x y z intensity [r g b], column by
+Own code: none of the libraries reads it. Layout of a scan: columns, rows, four lines of the scanner's place and axes,
+the 4x4 transform row by row as it multiplies row vectors, then columns * rows lines x y z intensity [r g b], column by
 column.
 """
 
@@ -24,9 +24,9 @@ _HEADER_LINES = 10
 def read_ptx(path: Path) -> PointCloud:
     """Read a PTX file, points in the common frame that its transforms lead to (``"global"``), float64.
 
-    One scan is an organised cloud (``grid_hw``: rows, columns; points row by row). Of several the points follow each other,
-    and ``scan`` (int32) says which they are of. Pixels without a return have the position of the scanner
-    (0, 0, 0 in its own frame), as in the file. ``meta["ptx"]["scans"]`` has each scan's rows, columns, scanner and transform.
+    One scan is an organised cloud (``grid_hw``: rows, columns; points row by row). Of several the points follow each
+    other, and ``scan`` (int32) says which they are of. Pixels without a return have the position of the scanner
+    (0, 0, 0 in its own frame), as in the file. ``meta["ptx"]["scans"]`` has each scan's size, scanner and transform.
 
     Raises:
         FileError: a header that is cut off or no numbers, or fewer lines than it states.

@@ -54,14 +54,15 @@ def parse_rows(lines: Sequence[str], where: str, types: Sequence[np.dtype] | Non
 
 
 def _load(rows: Sequence[str], dtype: np.dtype, where: str) -> np.ndarray:
-    first = len(rows[0].split())
-    if first != len(dtype):
-        raise FileError(f"{where}: the first line has {first} values, expected {len(dtype)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             return np.loadtxt(rows, dtype, comments=None, ndmin=1)
     except (ValueError, OverflowError, DeprecationWarning) as error:
+        for number, row in enumerate(rows, 1):
+            if len(row.split()) != len(dtype):
+                found = f"line {number} of the data has {len(row.split())} values, expected {len(dtype)}"
+                raise FileError(f"{where}: {found}") from error
         raise FileError(f"{where}: {error}") from error
 
 
@@ -103,4 +104,3 @@ def colour_or_columns(columns: Sequence[np.ndarray], first_name: int) -> Columns
     if len(columns) == 3 and all(whole_numbers(c, 0, 255) for c in columns):
         return {"rgb": np.stack(columns, 1).astype(np.uint8)}
     return {f"column_{first_name + k}": column for k, column in enumerate(columns)}
-

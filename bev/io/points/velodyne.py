@@ -23,8 +23,10 @@ from bev.structures import PointCloud
 Packet = tuple[float, bytes]
 
 # Last byte of a packet by sensor (Velodyne's user manuals, "factory bytes"); an HDL-64E has none.
-_PRODUCT = dict(HDL32E=0x21, VLP16=0x22, PuckLite=0x22, VLP32A=0x23, VLP32B=0x23, PuckHiRes=0x24, VLP32C=0x28, VLS128=0xA1)
-_PRODUCT["AlphaPrime"] = 0xA1
+_PRODUCT = {
+    **dict(HDL32E=0x21, VLP16=0x22, PuckLite=0x22, VLP32A=0x23, VLP32B=0x23, PuckHiRes=0x24, VLP32C=0x28),
+    **dict(VLS128=0xA1, AlphaPrime=0xA1),
+}
 _US_PER_HOUR = 3_600_000_000
 # A VLP-16 fires 12 blocks of 2 x 55.296 us in a packet, or half as many moments where it sends two returns of each.
 _VLP16_PACKET_US = (1327.104, 663.552)
@@ -38,8 +40,8 @@ def read_velodyne_scans(path: Path, model: str | None = None) -> list[PointCloud
     time stamps, of the capturing host and of the sensor's clock, are ``meta["velodyne"]`` (``host_s``, ``device_s``).
 
     Args:
-        model: name of the sensor, e.g. ``"VLP16"``. Default: what the packets say, but for captures of a VLP-16 that call
-            themselves HDL-32E, as early firmware does: their packets are 2.4 times as far apart as an HDL-32E's.
+        model: name of the sensor, e.g. ``"VLP16"``. Default: what the packets say, but for captures of a VLP-16 that
+            call themselves HDL-32E, as early firmware does: their packets are 2.4 times as far apart as an HDL-32E's.
 
     Raises:
         FileError: no packet capture, no Velodyne data in it, or packets that cannot be decoded.

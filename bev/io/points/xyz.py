@@ -25,7 +25,7 @@ from bev.io.points.columns import (
 from bev.io.points.text import colour_or_columns, decode_lines, parse_rows, write_rows
 from bev.structures import PointCloud
 
-_TYPES = {np.dtype(t).name: np.dtype(t) for t in ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8")}
+_TYPES = {np.dtype(t).name: np.dtype(t) for t in "? i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8".split()}
 _NUMBER = re.compile(r"[-+.\d]|nan|inf", re.IGNORECASE)
 
 
@@ -34,7 +34,7 @@ def read_xyz(path: Path) -> PointCloud:
 
     A header, a line of names or a comment (``#`` or ``//``) with as many names as there are columns, names the fields;
     a name may carry its type, ``intensity:float32``. Without one the columns are x, y, z, then ``intensity`` if there
-    are four, ``rgb`` if there are six of which the last are bytes, and ``column_4`` ... else. What has no type is float64.
+    are four, ``rgb`` if there are six of which the last are bytes, and ``column_4`` ... else. Without a type: float64.
 
     Raises:
         FileError: no text, a value that is no number, lines of different lengths, or fewer than three columns.
