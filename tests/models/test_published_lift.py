@@ -156,7 +156,8 @@ def test_warp_by_whole_cells_is_a_shift() -> None:
         warped = warp_bev(bev, motion, GRID, official)
         torch.testing.assert_close(warped[0, :, :, :-2], bev[0, :, :, 2:], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(warped[1, :, 1:], bev[1, :, :-1], atol=1e-5, rtol=1e-5)
-        assert not warped[0, :, :, -1].any() and not warped[1, :, 0].any()
+        # Exactly one cell outside: up to rounding.
+        assert float(warped[0, :, :, -1].abs().max()) < 1e-4 and float(warped[1, :, 0].abs().max()) < 1e-4
 
 
 def test_half_turn_of_the_true_warp_is_a_mirrored_map() -> None:
@@ -166,7 +167,7 @@ def test_half_turn_of_the_true_warp_is_a_mirrored_map() -> None:
     # The published one turns about the corner of four cells: one row and one column fall off.
     official = warp_bev(bev, turn, GRID, True)
     torch.testing.assert_close(official[..., 1:, 1:], bev.flip(-1, -2)[..., :-1, :-1], atol=1e-5, rtol=1e-5)
-    assert not official[..., 0, :].any()
+    assert float(official[..., 0, :].abs().max()) < 1e-4
 
 
 def test_streaming_equals_the_batch_form_and_first_frames_stand_in() -> None:
