@@ -206,7 +206,7 @@ class SwinTransformer(nn.Module):
             raise ValueError(f"SwinTransformer: depths {depths}, heads {heads}, out_indices {out_indices} do not fit")
         self.out_indices = tuple(sorted(out_indices))
         self.patch_embed = PatchEmbedding(channels, 4)
-        drops = torch.linspace(0, drop_path, sum(depths)).tolist()
+        drops = [drop_path * index / max(sum(depths) - 1, 1) for index in range(sum(depths))]
         stages, self.out_channels = [], []
         for stage, depth in enumerate(depths):
             width, first = channels * 2**stage, sum(depths[:stage])
