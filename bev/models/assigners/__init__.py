@@ -1,5 +1,22 @@
 """Which prediction answers for which ground truth."""
 
-from bev.models.assigners.hungarian import HungarianAssigner3D, focal_cost
+from bev.models.assigners.aligned import ATSSAssigner, TaskAlignedAssigner
+from bev.models.assigners.assignment import BACKGROUND, IGNORED, Assignment
+from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, SimOTAAssigner
+from bev.models.assigners.hungarian import HungarianAssigner2D, HungarianAssigner3D, focal_cost
+from bev.models.assigners.max_iou import GridAssigner, MaxIoUAssigner
 
-__all__ = ["HungarianAssigner3D", "focal_cost"]
+__all__ = [
+    "ATSSAssigner",
+    "Assignment",
+    "BACKGROUND",
+    "DynamicSoftLabelAssigner",
+    "GridAssigner",
+    "HungarianAssigner2D",
+    "HungarianAssigner3D",
+    "IGNORED",
+    "MaxIoUAssigner",
+    "SimOTAAssigner",
+    "TaskAlignedAssigner",
+    "focal_cost",
+]
