@@ -5,6 +5,7 @@ from bev.models.assigners.assignment import BACKGROUND, IGNORED, Assignment
 from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, SimOTAAssigner
 from bev.models.assigners.hungarian import HungarianAssigner2D, HungarianAssigner3D, focal_cost
 from bev.models.assigners.max_iou import GridAssigner, MaxIoUAssigner
+from bev.models.assigners.point_range import PointRangeAssigner
 
 __all__ = [
     "ATSSAssigner",
@@ -16,6 +17,7 @@ __all__ = [
     "HungarianAssigner3D",
     "IGNORED",
     "MaxIoUAssigner",
+    "PointRangeAssigner",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
     "focal_cost",

@@ -70,7 +70,10 @@ class FocalLoss(nn.Module):
             weight: (M,).
             avg_factor: what the sum is divided by, e.g. the number of positives.
         """
+        return self.loss_weight * reduce_loss(self.elements(logits, target), weight, self.reduction, avg_factor)
+
+    def elements(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(M, C) losses, before weights and reduction."""
         logits = full_precision(logits)
         focal = activated_focal if self.activated else sigmoid_focal
-        loss = focal(logits, one_hot_rows(target, logits.shape[1], logits.dtype), self.gamma, self.alpha)
-        return self.loss_weight * reduce_loss(loss, weight, self.reduction, avg_factor)
+        return focal(logits, one_hot_rows(target, logits.shape[1], logits.dtype), self.gamma, self.alpha)
