@@ -5,47 +5,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_STEPS = ((0, 0), (1, 0), (0, 1), (1, 1))  # x, y of the corners from the upper left one
 
-
-def _upper_left(xy_cells: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Upper left corner (..., 2), the point's offset from it, and (..., 4) which corners lie inside the map."""
-    size = xy_cells.new_tensor([width, height])
-    # int64 of a huge float is undefined; two cells beyond the border all corners are outside anyway.
-    xy_cells = torch.minimum(xy_cells.clamp(min=-2), size + 1)
-    corner = xy_cells.detach().floor()
-    steps = xy_cells.new_tensor(_STEPS)
-    corners = corner.unsqueeze(-2) + steps
-    return corner, xy_cells - corner, ((corners >= 0) & (corners < size)).all(-1)
-
-
-def bilinear_corners(xy_cells: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+def bilinear_corners(xy_cells: Tensor, height: int | Tensor, width: int | Tensor) -> tuple[Tensor, Tensor]:
     """The four cells around each point and their weights; zeros outside the map, as ``grid_sample`` pads.
 
     Args:
-        xy_cells: (..., 2) x, y in cells; the centre of the first cell is (0, 0). Not NaN.
-        height, width: of the map.
+        xy_cells: (..., 2) x, y in cells; the centre of the first cell is (0, 0). A NaN gives NaN weights.
+        height, width: of the map; or tensors that broadcast to (...), where points lie in maps of several sizes.
 
     Returns:
         index: (..., 4) int64 ``y * width + x``, clamped into the map.
         weight: (..., 4) differentiable with respect to ``xy_cells``; 0 where the corner lies outside the map.
     """
-    corner, offset, inside = _upper_left(xy_cells, height, width)
-    x, y = offset.unbind(-1)
-    weight = torch.stack([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], -1) * inside
-    column, row = corner.long().unbind(-1)
-    column = torch.stack([column, column + 1], -1).clamp(0, width - 1)
-    row = torch.stack([row, row + 1], -1).clamp(0, height - 1)
-    return (row.unsqueeze(-1) * width + column.unsqueeze(-2)).flatten(-2), weight
+    column, x, left, right = _along(xy_cells[..., 0], width)
+    row, y, top, bottom = _along(xy_cells[..., 1], height)
+    left, right, top, bottom = (1 - x) * left, x * right, (1 - y) * top, y * bottom
+    weight = torch.stack([left * top, right * top, left * bottom, right * bottom], -1)
+    x0, x1 = column.clamp(min=0).minimum(_last(column, width)), (column + 1).clamp(min=0).minimum(_last(column, width))
+    y0, y1 = row.clamp(min=0).minimum(_last(row, height)), (row + 1).clamp(min=0).minimum(_last(row, height))
+    y0, y1 = y0 * width, y1 * width
+    return torch.stack([y0 + x0, y0 + x1, y1 + x0, y1 + x1], -1), weight
 
 
-def bilinear_slopes(xy_cells: Tensor, height: int, width: int) -> Tensor:
+def bilinear_slopes(xy_cells: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
     """(..., 4, 2) derivatives of the weights of :func:`bilinear_corners` by x and y, per cell."""
-    _, offset, inside = _upper_left(xy_cells, height, width)
-    x, y = offset.unbind(-1)
-    by_x = torch.stack([y - 1, 1 - y, -y, y], -1)
-    by_y = torch.stack([x - 1, -x, 1 - x, x], -1)
-    return torch.stack([by_x, by_y], -1) * inside.unsqueeze(-1)
+    _, x, left, right = _along(xy_cells[..., 0], width)
+    _, y, top, bottom = _along(xy_cells[..., 1], height)
+    by_x = torch.stack([-left * (1 - y) * top, right * (1 - y) * top, -left * y * bottom, right * y * bottom], -1)
+    by_y = torch.stack([-top * (1 - x) * left, -top * x * right, bottom * (1 - x) * left, bottom * x * right], -1)
+    return torch.stack([by_x, by_y], -1)
+
+
+def _along(cells: Tensor, size: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One axis: int64 cell before the point, distance from it, and as 0 or 1 whether it and the next lie inside."""
+    # int64 of a huge float is undefined; two cells beyond the border both neighbours are outside anyway.
+    cells = cells.clamp(min=-2).minimum(_last(cells, size) + 2)
+    before = cells.detach().floor()
+    first = ((before >= 0) & (before < size)).to(cells.dtype)
+    second = ((before >= -1) & (before < size - 1)).to(cells.dtype)
+    return before.long(), cells - before, first, second
+
+
+def _last(like: Tensor, size: int | Tensor) -> Tensor:
+    """``size - 1`` as a tensor of the type of ``like``."""
+    return (size - 1).to(like.dtype) if isinstance(size, Tensor) else like.new_full((), size - 1)
 
 
 def bilinear_gather(maps: Tensor, xy_cells: Tensor) -> Tensor:
