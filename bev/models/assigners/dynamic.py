@@ -38,7 +38,7 @@ class SimOTAAssigner:
         topk: number of IoUs that are summed.
         cls_weight, iou_weight: of the costs.
         penalty: 1e5 in the 2021 release and mmdet, 1e6 today.
-        root: take the root of the scores, the product of two probabilities (YOLOX); mmdet takes the scores themselves.
+        root: take the root of the scores, since they are products of two probabilities (YOLOX).
     """
 
     def __init__(

@@ -39,16 +39,18 @@ class DensePredictions:
 
     @cached_property
     def boxes_px(self) -> Tensor:
-        """(B, P, 4) corners, float32."""
-        return self.coder.decode(self.priors, self.box if self.box.element_size() >= 4 else self.box.float())
+        """(B, P, 4) corners, float32; differentiable, whoever asks first (an assigner asks under ``no_grad``)."""
+        with torch.set_grad_enabled(self.box.requires_grad):
+            return self.coder.decode(self.priors, self.box if self.box.element_size() >= 4 else self.box.float())
 
     @cached_property
     def scores(self) -> Tensor:
         """(B, P, C) probabilities, background left out."""
-        cls = self.cls if self.cls.element_size() >= 4 else self.cls.float()
-        if self.score_form == "softmax":
-            return cls.softmax(-1)[..., :-1]
-        return cls if self.score_form == "probability" else cls.sigmoid()
+        with torch.set_grad_enabled(self.cls.requires_grad):
+            cls = self.cls if self.cls.element_size() >= 4 else self.cls.float()
+            if self.score_form == "softmax":
+                return cls.softmax(-1)[..., :-1]
+            return cls if self.score_form == "probability" else cls.sigmoid()
 
     @property
     def num_classes(self) -> int:
