@@ -11,6 +11,7 @@ from bev.models import (
     losses,
     necks,
     preprocess,
+    priors,
     view,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "losses",
     "necks",
     "preprocess",
+    "priors",
     "view",
 ]

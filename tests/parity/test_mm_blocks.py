@@ -1,4 +1,4 @@
-"""ResNet, VoVNet, FPN, focal and L1 losses against mmdet 3.3 (golden item mm_blocks; tolerances from its README)."""
+"""ResNet, VoVNet and FPN against mmdet 3.3 (golden item mm_blocks; tolerances from its README)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bev.models.backbones import ResNet, VoVNet
-from bev.models.losses import FocalLoss, L1Loss, SmoothL1Loss
 from bev.models.necks import FPN
 from tests.parity.golden import Golden, assert_gradients, load_weights
 from tests.paths import golden_cases
 
 BLOCKS = pytest.mark.parametrize("path", golden_cases("mm_blocks", "blocks_*"), ids=lambda p: p.stem)
 VOVNETS = pytest.mark.parametrize("path", golden_cases("mm_blocks", "vovnet_*"), ids=lambda p: p.stem)
-LOSSES = pytest.mark.parametrize("path", golden_cases("mm_blocks", "losses_*"), ids=lambda p: p.stem)
 
 
 def _rule(outputs: list[Tensor]) -> Tensor:
@@ -108,30 +106,3 @@ def test_fpn(path: Path) -> None:
         if f"in.{level}" in expected:
             torch.testing.assert_close(x.grad, expected.pop(f"in.{level}"), atol=2e-4, rtol=1e-4)
     assert_gradients(neck, expected, atol=2e-4, rtol=1e-4)
-
-
-_LOSSES: dict[str, type[nn.Module]] = {
-    "focal": FocalLoss,
-    "focal_g1.5": FocalLoss,
-    "l1": L1Loss,
-    "smooth_l1": SmoothL1Loss,
-    "smooth_l1_b0.11": SmoothL1Loss,
-}
-
-
-@LOSSES
-@pytest.mark.parametrize("name", list(_LOSSES))
-def test_loss(path: Path, name: str) -> None:
-    golden = Golden(path)
-    config, expected = golden.config[f"loss.{name}"], golden.group(f"out.loss.{name}")
-    focal = name.startswith("focal")
-    prediction = golden["in.loss.logits" if focal else "in.loss.pred_boxes"].requires_grad_()
-    target = golden["in.loss.target" if focal else "in.loss.gt_boxes"]
-    weight = golden["in.loss.weight"] if focal else golden["in.loss.weight"][:, None].expand(-1, 4)
-    for reduction in ("none", "mean", "sum"):
-        result = _LOSSES[name](reduction=reduction, **config)(prediction, target, weight)
-        torch.testing.assert_close(result, expected[reduction], atol=3e-5, rtol=1e-5)
-    average = _LOSSES[name](**config)(prediction, target, weight, avg_factor=7.5)
-    torch.testing.assert_close(average, expected["avg"], atol=3e-5, rtol=1e-5)
-    average.backward()
-    torch.testing.assert_close(prediction.grad, golden[f"grad.loss.{name}"], atol=3e-5, rtol=1e-5)

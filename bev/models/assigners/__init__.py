@@ -1,5 +1,24 @@
 """Which prediction answers for which ground truth."""
 
-from bev.models.assigners.hungarian import HungarianAssigner3D, focal_cost
+from bev.models.assigners.aligned import ATSSAssigner, TaskAlignedAssigner
+from bev.models.assigners.assignment import BACKGROUND, IGNORED, Assignment
+from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, SimOTAAssigner
+from bev.models.assigners.hungarian import HungarianAssigner2D, HungarianAssigner3D, focal_cost
+from bev.models.assigners.max_iou import GridAssigner, MaxIoUAssigner
+from bev.models.assigners.point_range import PointRangeAssigner
 
-__all__ = ["HungarianAssigner3D", "focal_cost"]
+__all__ = [
+    "ATSSAssigner",
+    "Assignment",
+    "BACKGROUND",
+    "DynamicSoftLabelAssigner",
+    "GridAssigner",
+    "HungarianAssigner2D",
+    "HungarianAssigner3D",
+    "IGNORED",
+    "MaxIoUAssigner",
+    "PointRangeAssigner",
+    "SimOTAAssigner",
+    "TaskAlignedAssigner",
+    "focal_cost",
+]

@@ -4,6 +4,7 @@ from bev.models.detectors.base import Detector, State
 from bev.models.detectors.bev_segmenter import BEVSegmenter
 from bev.models.detectors.bevdet import LiftSplatDetector, advance
 from bev.models.detectors.bevformer import BEVFormer
+from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.detr3d import Detr3D
 from bev.models.detectors.detr3d_seeded import SeededDetr3D
 from bev.models.detectors.lift_splat import BEVDet
@@ -14,6 +15,7 @@ __all__ = [
     "BEVDet",
     "BEVFormer",
     "BEVSegmenter",
+    "DenseDetector",
     "Detector",
     "Detr3D",
     "FrameStream",

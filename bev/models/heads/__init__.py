@@ -7,6 +7,7 @@ from bev.models.heads.center_head import CenterHead
 from bev.models.heads.center_point_head import PUBLISHED_TASKS, CenterPointHead
 from bev.models.heads.center_suppression import CircleSuppression, RotatedSuppression
 from bev.models.heads.denoising import Denoising
+from bev.models.heads.dense import DenseHead
 from bev.models.heads.detr3d_head import Detr3DHead
 from bev.models.heads.detr3d_seeded import SeededDetr3DHead
 from bev.models.heads.detr3d_transformer import Detr3DTransformer
@@ -22,6 +23,7 @@ __all__ = [
     "CenterPointHead",
     "CircleSuppression",
     "Denoising",
+    "DenseHead",
     "Detr3DHead",
     "Detr3DTransformer",
     "ImageCenterHead",

@@ -1,7 +1,42 @@
 """Losses as plain functions and modules."""
 
+from bev.models.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss, SymmetricCrossEntropyLoss
 from bev.models.losses.depth_supervision import DepthSupervision
 from bev.models.losses.focal import FocalLoss
-from bev.models.losses.l1 import L1Loss, SmoothL1Loss
+from bev.models.losses.iou import (
+    BoundedIoULoss,
+    CIoULoss,
+    DIoULoss,
+    EIoULoss,
+    ExtendedIoULoss,
+    GIoULoss,
+    IoULoss,
+    SIoULoss,
+)
+from bev.models.losses.l1 import BalancedL1Loss, L1Loss, MSELoss, SmoothL1Loss
+from bev.models.losses.quality import DistributionFocalLoss, QualityFocalLoss, VarifocalLoss
+from bev.models.losses.reduction import PairLoss
 
-__all__ = ["DepthSupervision", "FocalLoss", "L1Loss", "SmoothL1Loss"]
+__all__ = [
+    "BalancedL1Loss",
+    "BinaryCrossEntropyLoss",
+    "BoundedIoULoss",
+    "CIoULoss",
+    "CrossEntropyLoss",
+    "DIoULoss",
+    "DepthSupervision",
+    "DistributionFocalLoss",
+    "EIoULoss",
+    "ExtendedIoULoss",
+    "FocalLoss",
+    "GIoULoss",
+    "IoULoss",
+    "L1Loss",
+    "MSELoss",
+    "PairLoss",
+    "QualityFocalLoss",
+    "SIoULoss",
+    "SmoothL1Loss",
+    "SymmetricCrossEntropyLoss",
+    "VarifocalLoss",
+]

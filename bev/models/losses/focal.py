@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bev.models.losses.cross_entropy import full_precision, one_hot_rows
 from bev.models.losses.reduction import Reduction, reduce_loss
 from bev.registry import MODELS
 
@@ -25,6 +26,13 @@ def sigmoid_focal(logits: Tensor, target: Tensor, gamma: float, alpha: float) ->
     return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * balance * miss.pow(gamma)
 
 
+def activated_focal(probability: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
+    """:func:`sigmoid_focal` of probabilities instead of logits."""
+    miss = probability + target - 2 * probability * target
+    balance = alpha * target + (1 - alpha) * (1 - target)
+    return F.binary_cross_entropy(probability, target, reduction="none") * balance * miss.pow(gamma)
+
+
 @MODELS.register_module()
 class FocalLoss(nn.Module):
     """Sigmoid focal loss over class indices.
@@ -34,13 +42,20 @@ class FocalLoss(nn.Module):
         alpha: weight of the positives.
         loss_weight: factor of the result.
         reduction: of :meth:`forward`.
+        activated: inputs are probabilities already, not logits (TOOD).
     """
 
     def __init__(
-        self, gamma: float = 2.0, alpha: float = 0.25, loss_weight: float = 1.0, reduction: Reduction = "mean"
+        self,
+        gamma: float = 2.0,
+        alpha: float = 0.25,
+        loss_weight: float = 1.0,
+        reduction: Reduction = "mean",
+        activated: bool = False,
     ) -> None:
         super().__init__()
         self.gamma, self.alpha, self.loss_weight, self.reduction = gamma, alpha, loss_weight, reduction
+        self.activated = activated
 
     def forward(
         self,
@@ -55,7 +70,10 @@ class FocalLoss(nn.Module):
             weight: (M,).
             avg_factor: what the sum is divided by, e.g. the number of positives.
         """
-        logits = logits if logits.is_floating_point() and logits.element_size() >= 4 else logits.float()
-        one_hot = F.one_hot(target, logits.shape[1] + 1)[:, :-1].to(logits.dtype)
-        loss = sigmoid_focal(logits, one_hot, self.gamma, self.alpha)
-        return self.loss_weight * reduce_loss(loss, weight, self.reduction, avg_factor)
+        return self.loss_weight * reduce_loss(self.elements(logits, target), weight, self.reduction, avg_factor)
+
+    def elements(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(M, C) losses, before weights and reduction."""
+        logits = full_precision(logits)
+        focal = activated_focal if self.activated else sigmoid_focal
+        return focal(logits, one_hot_rows(target, logits.shape[1], logits.dtype), self.gamma, self.alpha)

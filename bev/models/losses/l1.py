@@ -1,58 +1,39 @@
-"""Absolute differences, plain and smooth."""
+"""Differences of numbers: absolute, smooth, balanced, squared."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+import math
 
-from bev.models.losses.reduction import Reduction, reduce_loss
+import torch
+from torch import Tensor
+
+from bev.models.losses.reduction import PairLoss, Reduction
 from bev.registry import MODELS
 
 
 @MODELS.register_module()
-class L1Loss(nn.Module):
-    """Absolute difference.
-
-    Args:
-        loss_weight: factor of the result.
-        reduction: of :meth:`forward`.
-    """
-
-    def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
-        super().__init__()
-        self.loss_weight, self.reduction = loss_weight, reduction
+class L1Loss(PairLoss):
+    """Absolute difference."""
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The loss of every element, before weights and reduction."""
         return (prediction - target).abs()
-
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        weight: Tensor | None = None,
-        avg_factor: Tensor | float | None = None,
-    ) -> Tensor:
-        """Loss of (M, K) predictions against (M, K) targets.
-
-        Args:
-            weight: (M, K) or (M,). Elements of weight 0 count nothing and may hold a NaN target (an unknown one).
-            avg_factor: what the sum is divided by, e.g. the number of positives.
-        """
-        if weight is not None:
-            used = (weight[:, None] if weight.ndim == 1 < target.ndim else weight) != 0
-            target = torch.where(used, target, prediction.detach())
-        loss = self.elements(prediction, target)
-        return self.loss_weight * reduce_loss(loss, weight, self.reduction, avg_factor)
 
 
 @MODELS.register_module()
-class SmoothL1Loss(L1Loss):
+class MSELoss(PairLoss):
+    """Squared difference."""
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).square()
+
+
+@MODELS.register_module()
+class SmoothL1Loss(PairLoss):
     """Quadratic below ``beta``, linear above (Girshick, Fast R-CNN, ICCV 2015).
 
     Args:
         beta: where the two meet.
-        loss_weight, reduction: as in :class:`L1Loss`.
+        loss_weight, reduction: as in :class:`PairLoss`.
     """
 
     def __init__(self, beta: float = 1.0, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
@@ -60,6 +41,39 @@ class SmoothL1Loss(L1Loss):
         self.beta = beta
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The loss of every element, before weights and reduction."""
-        difference = (prediction - target).abs()
-        return torch.where(difference < self.beta, 0.5 * difference.square() / self.beta, difference - 0.5 * self.beta)
+        return smooth_l1((prediction - target).abs(), self.beta)
+
+
+@MODELS.register_module()
+class BalancedL1Loss(PairLoss):
+    """Smooth L1 whose small differences have more gradient (Libra R-CNN, CVPR 2019, equation 9).
+
+    Args:
+        alpha: gradient of small differences.
+        gamma: gradient of differences above ``beta``.
+        beta: where the two meet.
+        loss_weight, reduction: as in :class:`PairLoss`.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        gamma: float = 1.5,
+        beta: float = 1.0,
+        loss_weight: float = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(loss_weight, reduction)
+        self.alpha, self.gamma, self.beta = alpha, gamma, beta
+
+    def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        difference, base = (prediction - target).abs(), math.exp(self.gamma / self.alpha) - 1
+        scaled = base * difference / self.beta
+        small = self.alpha / base * (scaled * self.beta + 1) * (scaled + 1).log() - self.alpha * difference
+        large = self.gamma * difference + self.gamma / base - self.alpha * self.beta
+        return torch.where(difference < self.beta, small, large)
+
+
+def smooth_l1(difference: Tensor, beta: float) -> Tensor:
+    """Absolute differences -> quadratic below ``beta``, linear above."""
+    return torch.where(difference < beta, 0.5 * difference.square() / beta, difference - 0.5 * beta)

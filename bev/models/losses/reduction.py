@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 Reduction = Literal["none", "mean", "sum"]
 
@@ -30,3 +32,39 @@ def reduce_loss(
     if reduction != "mean":
         raise ValueError(f"avg_factor needs reduction 'mean', got {reduction!r}")
     return loss.sum() / avg_factor
+
+
+class PairLoss(nn.Module, ABC):
+    """A loss between predictions and targets of one shape, given by its elements.
+
+    Args:
+        loss_weight: factor of the result.
+        reduction: of :meth:`forward`.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        self.loss_weight, self.reduction = loss_weight, reduction
+
+    @abstractmethod
+    def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The loss of every element (or of every row), before weights and reduction."""
+
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        avg_factor: Tensor | float | None = None,
+    ) -> Tensor:
+        """Loss of (M, K) predictions against (M, K) targets.
+
+        Args:
+            weight: (M, K) or (M,). Elements of weight 0 count nothing and may hold a NaN target (an unknown one).
+            avg_factor: what the sum is divided by, e.g. the number of positives.
+        """
+        if weight is not None:
+            used = (weight[:, None] if weight.ndim == 1 < target.ndim else weight) != 0
+            target = torch.where(used, target, torch.zeros_like(target))
+        loss = self.elements(prediction, target)
+        return self.loss_weight * reduce_loss(loss, weight, self.reduction, avg_factor)

@@ -5,5 +5,14 @@ from bev.models.necks.lss_fpn import LSSFPN, SingleLevelFPN
 from bev.models.necks.pafpn import PAFPN
 from bev.models.necks.second_fpn import SecondFPN
 from bev.models.necks.top_down import TopDownNeck
+from bev.models.necks.yolox_pafpn import YOLOXPAFPN
 
-__all__ = ["FPN", "LSSFPN", "PAFPN", "SecondFPN", "SingleLevelFPN", "TopDownNeck"]
+__all__ = [
+    "FPN",
+    "LSSFPN",
+    "PAFPN",
+    "SecondFPN",
+    "SingleLevelFPN",
+    "TopDownNeck",
+    "YOLOXPAFPN",
+]

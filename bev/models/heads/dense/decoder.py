@@ -1,0 +1,130 @@
+"""From predictions at every prior to the boxes of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bev.geometry.boxes2d import pairwise_overlap
+from bev.models.heads.dense.predictions import DensePredictions
+from bev.ops.nms import nms
+from bev.registry import MODELS
+from bev.structures import Boxes2D
+
+Candidates = tuple[Tensor, Tensor, Tensor]
+"""Prior (K,) int64, class (K,) int64, score (K,)."""
+
+
+@MODELS.register_module()
+class DenseDecoder:
+    """Threshold, the best of every level, class-wise suppression.
+
+    Args:
+        score_threshold: of the class score (of the final one with ``geometric`` and with ``single_label``).
+        nms_iou: boxes of a class that overlap a better one by more than this are dropped.
+        max_boxes: kept an image; None for all.
+        level_candidates: (prior, class) pairs kept of a level before the suppression; None for all.
+        quality_threshold: priors whose quality is below it are dropped first (YOLOv3's objectness).
+        single_label: a prior gives its best class alone (YOLOX).
+        geometric: the score is the root of class score times quality, and the best priors are chosen by it (PAA);
+            otherwise the product, after the choice.
+        clip: whether boxes end at the picture's border.
+        voting: kept boxes become means of the boxes of their class that overlap them (PAA).
+        across_levels: choose the candidates among all levels together (YOLOv3).
+    """
+
+    def __init__(
+        self,
+        score_threshold: float = 0.05,
+        nms_iou: float = 0.5,
+        max_boxes: int | None = 100,
+        level_candidates: int | None = 1000,
+        quality_threshold: float = 0.0,
+        single_label: bool = False,
+        quality_mode: Literal["product", "geometric"] = "product",
+        clip: bool = True,
+        voting: bool = False,
+        across_levels: bool = False,
+    ) -> None:
+        if quality_mode not in ("product", "geometric"):
+            raise ValueError(f"DenseDecoder quality_mode {quality_mode!r} is neither 'product' nor 'geometric'")
+        self.score_threshold, self.nms_iou, self.max_boxes = score_threshold, nms_iou, max_boxes
+        self.level_candidates, self.quality_threshold = level_candidates, quality_threshold
+        self.single_label, self.quality_mode, self.clip = single_label, quality_mode, clip
+        self.voting, self.across_levels = voting, across_levels
+
+    @torch.no_grad()
+    def __call__(
+        self, predictions: DensePredictions, sizes_px: Sequence[tuple[float, float]]
+    ) -> list[Boxes2D]:
+        """Boxes of every image, by falling score; ``sizes_px`` (H, W) of the pictures without padding."""
+        return [self._image(predictions, i, size) for i, size in enumerate(sizes_px)]
+
+    def _image(self, predictions: DensePredictions, image: int, size_px: tuple[float, float]) -> Boxes2D:
+        scores, boxes = predictions.scores[image], predictions.boxes_px[image]
+        if self.clip:
+            height, width = size_px
+            limit = boxes.new_tensor([width, height, width, height])
+            boxes = torch.min(boxes.clamp(min=0), limit)
+        quality = None if predictions.quality is None else predictions.quality[image].float().sigmoid()
+        counts = (len(boxes),) if self.across_levels else predictions.priors.counts
+        prior, label, score = self._candidates(scores, quality, counts)
+        boxes = boxes[prior]
+        solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        found = Boxes2D(boxes[solid], label[solid], score[solid])
+        kept = found[nms(found.xyxy_px, found.score, self.nms_iou, found.label, max_num=self.max_boxes)]
+        return vote(kept, found) if self.voting else kept
+
+    def _candidates(self, scores: Tensor, quality: Tensor | None, counts: Sequence[int]) -> Candidates:
+        """Of all levels together, by level."""
+        whole = torch.arange(len(scores), device=scores.device)
+        parts = [self._of_level(scores[rows], None if quality is None else quality[rows], rows) for rows in whole.split(list(counts))]
+        prior, label, score = (torch.cat(column) for column in zip(*parts))
+        return prior, label, score
+
+    def _of_level(self, scores: Tensor, quality: Tensor | None, rows: Tensor) -> Candidates:
+        if quality is None:
+            return self._best(scores, torch.ones_like(rows, dtype=scores.dtype), rows)
+        if self.quality_threshold > 0:
+            kept = quality >= self.quality_threshold
+            scores, quality, rows = scores[kept], quality[kept], rows[kept]
+        if self.quality_mode == "geometric":
+            return self._best_priors((scores * quality[:, None]).sqrt(), rows)
+        return self._best(scores, quality, rows)
+
+    def _best(self, scores: Tensor, quality: Tensor, rows: Tensor) -> Candidates:
+        if self.single_label:
+            value, label = scores.max(1)
+            score = value * quality
+            kept = score >= self.score_threshold
+            return rows[kept], label[kept], score[kept]
+        row, label = (scores > self.score_threshold).nonzero().unbind(1)
+        value = scores[row, label]
+        if self.level_candidates is not None and len(value) > self.level_candidates:
+            value, order = value.sort(descending=True)
+            value, order = value[: self.level_candidates], order[: self.level_candidates]
+            row, label = row[order], label[order]
+        return rows[row], label, value * quality[row]
+
+    def _best_priors(self, scores: Tensor, rows: Tensor) -> Candidates:
+        """All classes of the level's best priors."""
+        if self.level_candidates is not None and len(scores) > self.level_candidates:
+            best = scores.amax(1).topk(self.level_candidates).indices
+            scores, rows = scores[best], rows[best]
+        row, label = (scores > self.score_threshold).nonzero().unbind(1)
+        return rows[row], label, scores[row, label]
+
+
+def vote(kept: Boxes2D, found: Boxes2D, least_iou: float = 0.01, spread: float = 0.025) -> Boxes2D:
+    """Kept boxes as means over all boxes of their class (PAA, section 3.4).
+
+    A box weighs its score times ``exp(-(1 - IoU)^2 / spread)``; boxes that overlap less than ``least_iou`` weigh
+    nothing.
+    """
+    iou = pairwise_overlap(kept.xyxy_px, found.xyxy_px)
+    same = kept.label[:, None] == found.label
+    weight = torch.exp(-((1 - iou) ** 2) / spread) * found.score * (same & (iou > least_iou))
+    return Boxes2D(weight @ found.xyxy_px / weight.sum(1, keepdim=True), kept.label, kept.score)
