@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bev.ops.triton import takes
+
 # torch announces its CSR tensors as beta once a process; the tests hold the one operation used here to the plain form.
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
@@ -73,6 +75,10 @@ def _bev_pool_reference(depth: Tensor, features: Tensor, plan: PoolPlan) -> Tens
 
 @torch.library.custom_op("bev::bev_pool", mutates_args=())
 def _bev_pool(depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, offsets: Tensor) -> Tensor:
+    if takes(features.device):
+        from bev.ops.triton import bev_pool as kernels
+
+        return kernels.forward(depth, features, order, offsets)
     pixel = order // max(depth.shape[1], 1)
     weights = depth.reshape(-1)[order]
     return F.embedding_bag(
@@ -87,6 +93,10 @@ def _(depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, off
 
 @torch.library.custom_op("bev::bev_pool_backward", mutates_args=())
 def _bev_pool_backward(grad: Tensor, depth: Tensor, features: Tensor, cell_of_point: Tensor) -> tuple[Tensor, Tensor]:
+    if takes(features.device):
+        from bev.ops.triton import bev_pool as kernels
+
+        return kernels.backward(grad, depth, features, cell_of_point)
     rows, bins = depth.shape
     # An empty row is what points outside the grid receive; the sampled product below refuses a pattern with more
     # entries than its matrix has, so that a tiny grid is padded to at least D rows.

@@ -16,6 +16,7 @@ from torch import Tensor
 from bev.ops.bags import bag_products, transposed_bags
 from bev.ops.bilinear import bilinear_corners, bilinear_gather, bilinear_slopes
 from bev.ops.exporting import is_exporting
+from bev.ops.triton import takes
 
 
 def multi_scale_deformable_attention(
@@ -51,7 +52,7 @@ def multi_scale_deformable_attention(
     inputs = value.to(wide), heights, widths, sampling_locations.to(wide), attention_weights.to(wide)
     if is_exporting():
         return _attention_export(*inputs).to(value.dtype)
-    if value.device.type == "cpu":
+    if value.device.type == "cpu" or takes(value.device):
         return _attention_bags(*inputs).to(value.dtype)
     return _attention_reference(*inputs).to(value.dtype)
 
@@ -82,8 +83,7 @@ def _attention_reference(
     """One ``grid_sample`` a level, heads as batch; the oracle, and the path of devices without a kernel."""
     batch, _, heads, channels = value.shape
     queries = sampling_locations.shape[1]
-    # A map without a cell has no grid to sample; it has nothing to give either.
-    total = value.new_zeros(batch, heads, channels, queries) + 0 * attention_weights.sum()
+    total = value.new_zeros(batch, heads, channels, queries)
     start = 0
     for level, (height, width) in enumerate(zip(heights, widths)):
         maps = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
@@ -134,6 +134,10 @@ def _attention_bags(
     batch, queries, heads, levels, points = attention_weights.shape
     if 0 in (attention_weights.numel(), value.numel()):
         return value.new_zeros(batch, queries, heads * value.shape[3])
+    if takes(value.device):
+        from bev.ops.triton import deformable_attention as kernels
+
+        return kernels.forward(value, heights, widths, sampling_locations, attention_weights)
     cells, first, height, width = _bags(list(heights), list(widths), sampling_locations, heads, value.shape[1])
     index, share = bilinear_corners(cells, height, width)
     index = index.mul_(heads).add_(first)
@@ -168,6 +172,10 @@ def _attention_backward(
     batch, queries, heads, levels, points = attention_weights.shape
     if 0 in (attention_weights.numel(), value.numel()):
         return tuple(torch.zeros_like(x) for x in (value, sampling_locations, attention_weights))  # type: ignore
+    if takes(value.device):
+        from bev.ops.triton import deformable_attention as kernels
+
+        return kernels.backward(grad, value, heights, widths, sampling_locations, attention_weights)
     cells, first, height, width = _bags(list(heights), list(widths), sampling_locations, heads, value.shape[1])
     index, share = bilinear_corners(cells, height, width)
     index = index.mul_(heads).add_(first)

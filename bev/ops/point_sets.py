@@ -109,12 +109,13 @@ def three_nn(target_m: Tensor, source_m: Tensor) -> tuple[Tensor, Tensor]:
     if source_m.shape[1] < 3:
         raise ValueError(f"three_nn: three sources are needed, got {source_m.shape[1]}")
     batch, number, _ = source_m.shape
-    distances, indices = [target_m.new_zeros(batch, 0, 3)], [torch.zeros(batch, 0, 3, dtype=torch.int64)]
+    distances = [target_m.new_zeros(batch, 0, 3)]
+    indices = [torch.zeros(batch, 0, 3, dtype=torch.int64, device=target_m.device)]
     for targets in target_m.detach().split(max(1, _PAIRS // max(1, batch * number)), 1):
         nearest = _squared_distance(targets, source_m.detach()).topk(3, dim=2, largest=False, sorted=True)
         distances.append(nearest.values.sqrt())
         indices.append(nearest.indices)
-    return torch.cat(distances, 1), torch.cat([x.to(target_m.device) for x in indices], 1)
+    return torch.cat(distances, 1), torch.cat(indices, 1)
 
 
 def three_interpolate(features: Tensor, index: Tensor, weight: Tensor) -> Tensor:
