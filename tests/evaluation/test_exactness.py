@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bev.data.frame_boxes import boxes_in_global
+from bev.data.nuscenes.dataset import frames_of_split
+from bev.data.nuscenes.store import load_index
+from bev.evaluation.nuscenes import evaluate_official, evaluate_submission
+from bev.evaluation.nuscenes.agreement import differences
 from bev.evaluation.nuscenes.curves import FIELDS
 from bev.evaluation.nuscenes.evaluate import Evaluation, evaluate_columns
 from bev.evaluation.nuscenes.filters import scored
 from bev.evaluation.nuscenes.settings import DetectionSettings
+from bev.evaluation.nuscenes.submission import detections, write_submission
 from bev.structures.conventions import CLASSES
 from tests.evaluation.devkit_referee import assert_identical, official
 from tests.evaluation.random_columns import random_case
@@ -116,3 +124,21 @@ def test_scores_below_zero_are_refused() -> None:
     lower = replace(predicted, score=predicted.score - 2)
     with pytest.raises(ValueError, match="scores below 0 cannot be scored"):
         evaluate_columns(truth, lower, surroundings, ["token"] * 5)
+
+
+def test_identical_on_the_synthetic_folder(synthetic_root: Path, tmp_path: Path) -> None:
+    """From the folder's tables and a file to the scores, with the devkit's own reading of the tables beside it."""
+    version, split = "v1.0-synthetic", "synthetic_val"
+    index, rng = load_index(synthetic_root, version), np.random.default_rng(0)
+    records = {}
+    for frame in frames_of_split(index, synthetic_root / version, split).tolist():
+        boxes = boxes_in_global(index, frame)
+        boxes.center_m[:] += torch.from_numpy(rng.normal(0, 0.8, boxes.center_m.shape))
+        boxes.score[:] = torch.from_numpy(rng.integers(0, 20, len(boxes)) / 20)
+        records[index.token[frame]] = detections(index.token[frame], boxes)
+    write_submission(tmp_path / "r.json", records)
+    where = (tmp_path / "r.json", synthetic_root, version, split)
+    ours = evaluate_submission(*where)
+    found, compared = differences(ours, *evaluate_official(*where))
+    assert not found and compared == 7 + 1 + 10 * 10 + 10 * 4 * 8 * 101
+    assert ours.scores["mAP"] > 0.1

@@ -155,7 +155,7 @@ def test_the_page_needs_no_other_file(root: Path, results: Path, tmp_path: Path)
     page = write_nuscenes_report(tmp_path / "r", done, root, VERSION, title="a <b> & c", other=done)
     text = page.read_text()
     assert "a &lt;b&gt; &amp; c" in text and "<b>" not in text
-    for heading in ("Scores", "Comparison", "How sure", "Precision and recall", "Breakdown", "Confusion", "Worst misses"):
+    for heading in ("Scores", "Comparison", "How sure", "Precision", "Breakdown", "Confusion", "Worst misses"):
         assert f"<h2>{heading}" in text
     sources = re.findall(r'src="([^"]+)"', text)
     assert len(sources) >= 6 and all(source.startswith("data:image/") for source in sources)
