@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from bev.structures import PointCloud
+from tests.paths import REPO_ROOT
+
+
+def real_point_files() -> list[Path]:
+    """The real files of every format, for ``pytest.mark.parametrize``; none where they are absent."""
+    folder = Path(os.environ.get("BEV_REAL_DATA", REPO_ROOT.parent / "shared" / "data")) / "pointclouds"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def made_cloud(points: int = 24, grid_hw: tuple[int, int] | None = None) -> PointCloud:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bev.io import FileError
 from bev.io.points import read_points, write_points
 from bev.structures import PointCloud
-from tests.io.point_clouds import made_cloud
+from tests.io.point_clouds import made_cloud, real_point_files
 from tests.paths import real_data_dir
 
 HEADER = (
@@ -248,14 +248,7 @@ def damaged(data: bytes, edits: list[tuple[float, str, bytes, int]]) -> bytes:
     return data
 
 
-def _sources() -> list[Path]:
-    try:
-        return sorted(p for p in real_data_dir("pointclouds").iterdir())
-    except BaseException:  # pytest's Skipped, raised while tests are collected
-        return []
-
-
-@pytest.mark.parametrize("source", _sources(), ids=lambda path: path.name)
+@pytest.mark.parametrize("source", real_point_files(), ids=lambda path: path.name)
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.lists(EDIT, min_size=1, max_size=4))
 def test_damaged_real_files(source: Path, tmp_path: Path, edits: list[tuple[float, str, bytes, int]]) -> None:

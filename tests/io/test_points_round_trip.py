@@ -13,7 +13,7 @@ import torch
 from bev.io import FileError
 from bev.io.points import FORMATS, read_points, write_points
 from bev.structures import PointCloud
-from tests.io.point_clouds import assert_same, made_cloud
+from tests.io.point_clouds import assert_same, made_cloud, real_point_files
 from tests.paths import real_data_dir
 
 TYPED = [
@@ -112,17 +112,10 @@ def test_las_of_a_foreign_cloud(tmp_path: Path, name: str) -> None:
     assert_same(again, read_points(tmp_path / name))
 
 
-def _real_files() -> list[Path]:
-    try:
-        return sorted(real_data_dir("pointclouds").iterdir())
-    except BaseException:  # pytest's Skipped, raised while tests are collected
-        return []
-
-
 BROKEN = {"missingheader.pcd": "expected one of VERSION", "no_vertex.ply": "no element 'vertex'"}
 
 
-@pytest.mark.parametrize("path", _real_files(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", real_point_files(), ids=lambda path: path.name)
 def test_real_files_through_every_format_that_can_hold_them(path: Path, tmp_path: Path) -> None:
     if path.name in BROKEN:
         with pytest.raises(FileError, match=f"{path.name}.*{BROKEN[path.name]}"):

@@ -135,4 +135,8 @@ def _homeless_facts(cloud: PointCloud, target: str) -> list[str]:
         found.append(f"the PCD viewpoint {view}")
     if cloud.meta.get("ply", {}).get("comments") and target not in ("ply", "npz"):
         found.append("the PLY file's comments")
+    if cloud.meta.get("ptx") and target not in ("ptx", "npz"):
+        found.append("the scanners' poses")
+    if cloud.meta.get("velodyne") and target != "npz":
+        found.append("the scans' time stamps")
     return found

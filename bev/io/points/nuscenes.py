@@ -46,7 +46,9 @@ def read_nuscenes_points(path: Path, record: str = "") -> PointCloud:
         if not bool(torch.isfinite(cloud.xyz_m).all()):
             raise FileError(f"{path}: a point has a position that is not finite")
     except FileError as error:
-        raise FileError(f"{error} ({record})") from error if record else None
+        if not record:
+            raise
+        raise FileError(f"{error} ({record})") from error
     return cloud
 
 
