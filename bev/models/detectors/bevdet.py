@@ -42,8 +42,8 @@ class LiftSplatDetector(Detector):
         pre_process_net: grid -> [grid] of every frame alone, before frames are joined.
         num_previous: earlier frames that are joined to the present one; no gradient flows into them.
         alignment: how frames of a batch come together. ``"warp"``: each is lifted in its own pose and resampled
-            (BEVDet4D's first generation; streaming always does so). ``"lift"``: earlier pixels are lifted right into the
-            present pose (second generation, BEVDepth), which resamples nothing.
+            (BEVDet4D's first generation; streaming always does so). ``"lift"``: earlier pixels are lifted right into
+            the present pose (second generation, BEVDepth), which resamples nothing.
         compat: ``"official"`` warps with the published half-cell offset, see ``warp_bev``.
         depth_supervision: loss of the present frame's depth; needs points.
     """
