@@ -193,6 +193,8 @@ def test_streaming_equals_the_batch_form_and_first_frames_stand_in() -> None:
     for name, value in outputs[0]["tasks"][0].items():
         torch.testing.assert_close(value, alone["tasks"][0][name])
         torch.testing.assert_close(outputs[2]["tasks"][0][name], whole["tasks"][0][name], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="call advance"):
+        model(frames[0].images, frames[0].rig, state)
     assert state["known"].tolist() == [[True, True]] and state["bev"].shape == (1, 2, 5, 16, 16)
     assert float((outputs[2]["tasks"][0]["heatmap"] - outputs[0]["tasks"][0]["heatmap"]).abs().max()) > 1e-4
 

@@ -93,12 +93,18 @@ class LiftSplatDetector(Detector):
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
         """Returns ``tasks`` (maps of every branch, see CenterHead), ``depth_logits`` (B, N, H, W, D) and, for several
-        frames, ``state``."""
+        frames, ``state``.
+
+        Raises:
+            ValueError: a state that was not advanced to this frame.
+        """
         lifted = self.lift(images, rig)
         if not self.num_previous:
             return self._detect(lifted, [])
         if state is None:
             state = self._empty_state(lifted.bev)
+        if "newest_from_ref" not in state:
+            raise ValueError("the state of the last frame lacks the motion since then: call advance(state, pose) first")
         history_from_ref = state["older_from_newest"] @ state["newest_from_ref"][:, None]
         older = [
             torch.where(
