@@ -51,7 +51,7 @@ class BEVSegmentationIoU(BaseMetric):
         """
         for boxes, probability in zip(ground_truth(data_batch), data_samples, strict=True):
             if tuple(probability.shape) != self.grid.shape[1:]:
-                raise ValueError(f"mask of shape {tuple(probability.shape)}, the metric's grid is {self.grid.shape[1:]}")
+                raise ValueError(f"mask of {tuple(probability.shape)}, but the metric's grid is {self.grid.shape[1:]}")
             target = footprints(of_classes(boxes, self.labels), self.grid).to(probability.device)
             predicted = probability > self.threshold
             self.results.append((int((predicted & target).sum()), int((predicted | target).sum())))

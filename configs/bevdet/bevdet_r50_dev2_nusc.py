@@ -34,6 +34,9 @@ val_dataloader = dict(dataset=dict(frame="ego", image=dict(resize=0.44)))
 test_dataloader = val_dataloader
 
 # The rate stays constant after the warm-up, in effect.
-optim_wrapper = dict(optimizer=dict(lr=2e-4, weight_decay=1e-7), clip_grad=dict(_delete_=True, max_norm=5.0, norm_type=2))
+optim_wrapper = dict(
+    optimizer=dict(lr=2e-4, weight_decay=1e-7),
+    clip_grad=dict(_delete_=True, max_norm=5.0, norm_type=2),
+)
 param_scheduler = [dict(type="LinearLR", start_factor=1e-3, begin=0, end=200, by_epoch=False)]
 custom_hooks = [dict(type="EMAHook", decay=0.999, ramp_steps=2000)]

@@ -164,7 +164,7 @@ def test_lss_segments(synthetic_batch: Batch) -> None:
     assert metric.compute_metrics(metric.results) == {"IoU": 1.0}
     metric.process(synthetic_batch, [torch.zeros(200, 200)] * 2)
     assert metric.compute_metrics(metric.results)["IoU"] == pytest.approx(0.5)
-    with pytest.raises(ValueError, match="the metric's grid is"):
+    with pytest.raises(ValueError, match="but the metric.s grid is"):
         metric.process(synthetic_batch, [torch.zeros(3, 3)] * 2)
 
 

@@ -1,4 +1,4 @@
-"""Published view transforms, temporal alignment and suppression: geometry, caching, state, edge cases, bad arguments."""
+"""Published view transforms, alignment in time and suppression: geometry, caching, state, edges, bad arguments."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_plan_is_kept_for_an_equal_rig_only() -> None:
 
 
 def test_another_image_size_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"made for images of \(64, 96\) px, got \(64, 64\)"):
+    with pytest.raises(ValueError, match=r"made for images of \(64, 96\), got \(64, 64\)"):
         _view().plan(ring_rig(6, (64, 64)))
 
 
@@ -142,7 +142,9 @@ def test_measured_depth_replaces_the_predicted_one() -> None:
     torch.testing.assert_close(view(features, rig, 0 * measured).bev, view(features, rig).bev)
 
 
-@pytest.mark.parametrize("arguments, message", [({"compat": "offical"}, "compat is"), ({"generation": "dev"}, "generation")])
+@pytest.mark.parametrize(
+    "arguments, message", [({"compat": "offical"}, "compat is"), ({"generation": "dev"}, "generation is")]
+)
 def test_bad_arguments_of_the_view(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BEVDetView(6, 5, BINS, GRID, 16, SIZE_PX, **arguments)
@@ -191,6 +193,8 @@ def test_streaming_equals_the_batch_form_and_first_frames_stand_in() -> None:
     for name, value in outputs[0]["tasks"][0].items():
         torch.testing.assert_close(value, alone["tasks"][0][name])
         torch.testing.assert_close(outputs[2]["tasks"][0][name], whole["tasks"][0][name], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="call advance"):
+        model(frames[0].images, frames[0].rig, state)
     assert state["known"].tolist() == [[True, True]] and state["bev"].shape == (1, 2, 5, 16, 16)
     assert float((outputs[2]["tasks"][0]["heatmap"] - outputs[0]["tasks"][0]["heatmap"]).abs().max()) > 1e-4
 

@@ -1,4 +1,4 @@
-"""BEVDet (first generation) against the published implementation: golden item bevdet_lss, tolerances from its README."""
+"""BEVDet (first generation) against the published implementation (golden item bevdet_lss; tolerances of its README)."""
 
 from __future__ import annotations
 

@@ -74,7 +74,14 @@ class InvertedResidual(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int, variant: Variant, drop: float
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        variant: Variant,
+        drop: float,
     ) -> None:
         super().__init__()
         width = in_channels * expansion
@@ -160,7 +167,8 @@ class EfficientNet(nn.Module):
         weights = imagenet_filter(weights_of(load_checkpoint(path), path), hasattr(self, "_fc"))
         missing, unexpected = self.load_state_dict(weights, strict=False)
         if missing or unexpected:
-            raise ValueError(f"{path} is not of EfficientNet {self.variant}: missing {missing}, unexpected {unexpected}")
+            found = f"missing {missing}, unexpected {unexpected}"
+            raise ValueError(f"{path} is not of EfficientNet {self.variant}: {found}")
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised images -> the maps of ``out_indices``, finest first."""

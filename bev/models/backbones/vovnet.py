@@ -43,7 +43,8 @@ def _conv(name: str, in_channels: int, out_channels: int, kernel: int, stride: i
     """Convolution, norm and ReLU under the published names, which hold a slash."""
     convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
     nn.init.kaiming_normal_(convolution.weight)
-    return [(f"{name}/conv", convolution), (f"{name}/norm", nn.BatchNorm2d(out_channels)), (f"{name}/relu", nn.ReLU(True))]
+    norm = nn.BatchNorm2d(out_channels)
+    return [(f"{name}/conv", convolution), (f"{name}/norm", norm), (f"{name}/relu", nn.ReLU(True))]
 
 
 class EffectiveSE(nn.Module):

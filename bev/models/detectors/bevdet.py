@@ -42,8 +42,8 @@ class LiftSplatDetector(Detector):
         pre_process_net: grid -> [grid] of every frame alone, before frames are joined.
         num_previous: earlier frames that are joined to the present one; no gradient flows into them.
         alignment: how frames of a batch come together. ``"warp"``: each is lifted in its own pose and resampled
-            (BEVDet4D's first generation; streaming always does so). ``"lift"``: earlier pixels are lifted right into the
-            present pose (second generation, BEVDepth), which resamples nothing.
+            (BEVDet4D's first generation; streaming always does so). ``"lift"``: earlier pixels are lifted right into
+            the present pose (second generation, BEVDepth), which resamples nothing.
         compat: ``"official"`` warps with the published half-cell offset, see ``warp_bev``.
         depth_supervision: loss of the present frame's depth; needs points.
     """
@@ -93,12 +93,18 @@ class LiftSplatDetector(Detector):
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
         """Returns ``tasks`` (maps of every branch, see CenterHead), ``depth_logits`` (B, N, H, W, D) and, for several
-        frames, ``state``."""
+        frames, ``state``.
+
+        Raises:
+            ValueError: a state that was not advanced to this frame.
+        """
         lifted = self.lift(images, rig)
         if not self.num_previous:
             return self._detect(lifted, [])
         if state is None:
             state = self._empty_state(lifted.bev)
+        if "newest_from_ref" not in state:
+            raise ValueError("the state of the last frame lacks the motion since then: call advance(state, pose) first")
         history_from_ref = state["older_from_newest"] @ state["newest_from_ref"][:, None]
         older = [
             torch.where(

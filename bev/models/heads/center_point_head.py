@@ -109,7 +109,8 @@ class CenterPointHead(CenterHead):
     def targets(self, boxes: Sequence[Boxes3D]) -> list[TaskTargets]:
         """Ground truth of B frames -> targets of each task. ``codes[b].box`` counts the task's boxes, its first class
         first, each class in the order given."""
-        return [self._published_targets([self._members(b, labels) for b in boxes], labels) for labels in self.task_labels]
+        members = [[self._members(sample, labels) for sample in boxes] for labels in self.task_labels]
+        return [self._published_targets(task, labels) for task, labels in zip(members, self.task_labels)]
 
     def _members(self, boxes: Boxes3D, labels: Sequence[int]) -> _Task:
         """The task's boxes, class by class, and their class within the task."""

@@ -48,7 +48,11 @@ class RotatedSuppression:
     """
 
     def __init__(
-        self, overlap: float, size_factors: float | Sequence[float] = 1.0, max_candidates: int = 1000, max_boxes: int = 83
+        self,
+        overlap: float,
+        size_factors: float | Sequence[float] = 1.0,
+        max_candidates: int = 1000,
+        max_boxes: int = 83,
     ) -> None:
         if not 0 <= overlap <= 1:
             raise ValueError(f"overlap must be in 0..1, got {overlap}")

@@ -6,4 +6,13 @@ from bev.models.view.ipm import InversePerspective
 from bev.models.view.lift_splat import LiftSplat
 from bev.models.view.published_lift import BEVDepthView, BEVDetView
 
-__all__ = ["ASPP", "BEVDepthView", "BEVDetDepthView", "BEVDetView", "DepthNet", "InversePerspective", "LiftSplat", "camera_numbers"]
+__all__ = [
+    "ASPP",
+    "BEVDepthView",
+    "BEVDetDepthView",
+    "BEVDetView",
+    "DepthNet",
+    "InversePerspective",
+    "LiftSplat",
+    "camera_numbers",
+]

@@ -92,7 +92,10 @@ class ASPP(nn.Module):
         self.aspp3 = AtrousBranch(in_channels, channels, 12)
         self.aspp4 = AtrousBranch(in_channels, channels, 18)
         self.global_avg_pool = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(in_channels, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
         )
         self.conv1 = nn.Conv2d(5 * channels, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)

@@ -55,7 +55,8 @@ class InversePerspective(nn.Module):
             visible = in_image(pixels_px, depth_m, rig.image_size_px)
             share = visible / visible.sum(1, keepdim=True).clamp(min=1)
             weights = share.transpose(1, 2)[..., None, None]
-            sampled = camera_sampling([reduced], pixels_px[..., None, :], visible[..., None], weights, rig.image_size_px)
+            points_px, seen = pixels_px[..., None, :], visible[..., None]
+            sampled = camera_sampling([reduced], points_px, seen, weights, rig.image_size_px)
             planes.append(sampled.transpose(1, 2).unflatten(2, (y_count, x_count)))
         no_depth = features.new_zeros(batch, cameras, *features.shape[-2:], 0)
         return LiftSplatOutput(torch.cat(planes, 1), no_depth)

@@ -115,7 +115,7 @@ class PublishedLiftSplat(nn.Module):
             ValueError: the rig's network size is not the one that the frustum was made for.
         """
         if tuple(rig.image_size_px) != self.image_size_px:
-            raise ValueError(f"the view transform is made for images of {self.image_size_px} px, got {rig.image_size_px}")
+            raise ValueError(f"view transform made for images of {self.image_size_px}, got {rig.image_size_px} px")
         if self.compat is None:
             points = frustum_points(rig, self.depth_bins.centers_m(), self.stride_px)
             return _moved(*self.grid.flat_index(points))
