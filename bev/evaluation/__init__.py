@@ -1,5 +1,6 @@
 """Scores: detection metrics and their reports."""
 
 from bev.evaluation.nuscenes import NuScenesMetric, evaluate_nuscenes
+from bev.evaluation.segmentation import BEVSegmentationIoU
 
-__all__ = ["NuScenesMetric", "evaluate_nuscenes"]
+__all__ = ["BEVSegmentationIoU", "NuScenesMetric", "evaluate_nuscenes"]

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bev.ops.bags import bag_products, transposed_bags
 from bev.ops.bilinear import bilinear_corners, bilinear_gather, bilinear_slopes
 from bev.ops.exporting import is_exporting
 
@@ -112,13 +113,10 @@ def _attention_export(
     return total.view(batch, heads, channels, queries).permute(0, 3, 1, 2).flatten(2)
 
 
-_CHUNK = 4096  # rows of the table gathered at a time in the gradient: they stay in the cache
-
-
 def _bags(
     heights: list[int], widths: list[int], sampling_locations: Tensor, heads: int, pixels: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cells (B, Q, heads, L, P, 2), the table's row of each level's first pixel (B, 1, heads, L, 1, 1), sizes (L, 1)."""
+    """Cells (B, Q, heads, L, P, 2), first row of each level in the table (B, 1, heads, L, 1, 1), sizes (L, 1)."""
     device = sampling_locations.device
     height, width = (torch.tensor(size, device=device).unsqueeze(1) for size in (heights, widths))
     cells = sampling_locations * torch.stack([width, height], -1) - 0.5
@@ -174,37 +172,13 @@ def _attention_backward(
     index, share = bilinear_corners(cells, height, width)
     index = index.mul_(heads).add_(first)
     table, rows = value.reshape(-1, value.shape[3]), grad.reshape(-1, value.shape[3])
-    share_grad = _products(rows, table, index.view(len(rows), -1)).view_as(share)
+    share_grad = bag_products(rows, table, index.view(len(rows), -1)).view_as(share)
     scaled = share * attention_weights.unsqueeze(-1)
-    value_grad = _transposed_bags(rows, index.view(-1), scaled.view(-1), len(table))
+    value_grad = transposed_bags(rows, index.view(-1), scaled.view(-1), len(table))
     weights_grad = (share_grad * share).sum(-1)
     slopes = bilinear_slopes(cells, height, width) * attention_weights[..., None, None]
     cells_grad = (slopes * share_grad.unsqueeze(-1)).sum(-2)
     return value_grad.view_as(value), cells_grad * torch.stack([width, height], -1), weights_grad
-
-
-def _products(rows: Tensor, table: Tensor, index: Tensor) -> Tensor:
-    """(N, K): the product of row n of (N, C) with row ``index[n, k]`` of the table, a few bags at a time."""
-    result = rows.new_empty(index.shape)
-    step = max(1, _CHUNK // index.shape[1])
-    for start in range(0, len(rows), step):
-        part = index[start : start + step]
-        gathered = table.index_select(0, part.reshape(-1)).view(*part.shape, -1)
-        torch.bmm(gathered, rows[start : start + step, :, None], out=result[start : start + step, :, None])
-    return result
-
-
-def _transposed_bags(rows: Tensor, index: Tensor, weights: Tensor, count: int) -> Tensor:
-    """(count, C): what (N, C) rows, each spread over K consecutive entries, add to the table's rows ``index`` (N * K).
-
-    Entries sorted by their row of the table make bags over ``rows``: no (N * K, C) volume. Sorting 32-bit integers is
-    an order of magnitude quicker than sorting 64-bit ones.
-    """
-    row, order = torch.sort(index.int() if count < 2**31 else index)
-    starts = torch.searchsorted(row, torch.arange(count + 1, dtype=row.dtype, device=row.device))
-    source = order // (len(index) // len(rows))
-    weights = weights[order]
-    return F.embedding_bag(source, rows, starts, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
 @_attention_backward.register_fake

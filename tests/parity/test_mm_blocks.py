@@ -1,4 +1,4 @@
-"""ResNet, FPN, focal and L1 losses against mmdet 3.3 (golden item mm_blocks; tolerances from its README)."""
+"""ResNet, VoVNet, FPN, focal and L1 losses against mmdet 3.3 (golden item mm_blocks; tolerances from its README)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bev.models.backbones import ResNet
+from bev.models.backbones import ResNet, VoVNet
 from bev.models.losses import FocalLoss, L1Loss, SmoothL1Loss
 from bev.models.necks import FPN
 from tests.parity.golden import Golden, assert_gradients, load_weights
 from tests.paths import golden_cases
 
 BLOCKS = pytest.mark.parametrize("path", golden_cases("mm_blocks", "blocks_*"), ids=lambda p: p.stem)
+VOVNETS = pytest.mark.parametrize("path", golden_cases("mm_blocks", "vovnet_*"), ids=lambda p: p.stem)
 LOSSES = pytest.mark.parametrize("path", golden_cases("mm_blocks", "losses_*"), ids=lambda p: p.stem)
 
 
@@ -63,11 +64,32 @@ def test_resnet(path: Path, name: str) -> None:
     assert_gradients(net, expected, atol=2e-4, rtol=1e-4)
 
 
-def _assert_outputs(outputs: list[Tensor], expected: dict[str, Tensor]) -> None:
-    """Files number the outputs by position."""
+@VOVNETS
+def test_vovnet(path: Path) -> None:
+    golden = Golden(path)
+    config = golden.config
+    stages = [int(name.removeprefix("stage")) - 2 for name in config["out_features"]]
+    net = VoVNet(config["spec"], stages, config["frozen_stages"], config["norm_eval"])
+    load_weights(net, golden.group("weights"))
+    with torch.no_grad():
+        _assert_outputs(net.eval()(golden["in.x"]), golden.group("out.eval"), relative=4e-5)
+    net.train()
+    images = golden["in.x"].requires_grad_()
+    outputs = net(images)
+    _assert_outputs(outputs, golden.group("out.train"), relative=4e-5)
+    _rule(outputs).backward()
+    own = {"in.x": images.grad, **{name: value.grad for name, value in net.named_parameters()}}
+    for name, gradient in golden.group("grad").items():
+        error, largest = float((own[name] - gradient).abs().max()), float(gradient.abs().max())
+        assert error <= 1e-4 * largest, (name, error, largest)
+
+
+def _assert_outputs(outputs: list[Tensor], expected: dict[str, Tensor], relative: float = 0.0) -> None:
+    """Files number the outputs by position; ``relative`` is of each map's largest magnitude."""
     assert len(outputs) == len(expected)
     for output, key in zip(outputs, sorted(expected, key=int)):
-        torch.testing.assert_close(output, expected[key], atol=1e-4, rtol=1e-4)
+        absolute = relative * float(expected[key].abs().max()) if relative else 1e-4
+        torch.testing.assert_close(output, expected[key], atol=absolute, rtol=1e-4)
 
 
 @BLOCKS

@@ -1,5 +1,6 @@
 """What is done to images and samples between the files and the batch."""
 
+from bev.data.transforms.augment_reference import AugmentReference
 from bev.data.transforms.base import SampleTransform
 from bev.data.transforms.image import ImageDraw, ImageTransform
 from bev.data.transforms.mirror import RigMirror
@@ -8,6 +9,7 @@ from bev.data.transforms.range_filter import RangeFilter
 from bev.data.transforms.rotate import RotateReference
 
 __all__ = [
+    "AugmentReference",
     "ImageDraw",
     "ImageTransform",
     "PhotoMetricDistortion",

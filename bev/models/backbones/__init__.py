@@ -1,7 +1,11 @@
 """Image and bird's-eye-view encoders."""
 
 from bev.models.backbones.bev_encoder import BEVEncoder
+from bev.models.backbones.bev_resnet import BEVResNet, BEVTrunk
+from bev.models.backbones.efficientnet import EfficientNet
 from bev.models.backbones.resnet import ResNet
+from bev.models.backbones.swin import SwinTransformer
 from bev.models.backbones.unshuffle_net import UnshuffleNet
+from bev.models.backbones.vovnet import VoVNet
 
-__all__ = ["BEVEncoder", "ResNet", "UnshuffleNet"]
+__all__ = ["BEVEncoder", "BEVResNet", "BEVTrunk", "EfficientNet", "ResNet", "SwinTransformer", "UnshuffleNet", "VoVNet"]

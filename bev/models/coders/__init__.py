@@ -2,11 +2,13 @@
 
 from bev.models.coders.box_refinement import MetricRange, SigmoidRefinement, inverse_sigmoid
 from bev.models.coders.center_coder import CenterCoder
+from bev.models.coders.center_point_coder import CenterPointCoder
 from bev.models.coders.nms_free import NMSFreeCoder
 from bev.models.coders.ray_refinement import RayRefinement
 
 __all__ = [
     "CenterCoder",
+    "CenterPointCoder",
     "MetricRange",
     "NMSFreeCoder",
     "RayRefinement",

@@ -1,6 +1,8 @@
 """Whole detectors: the three doors forward, loss and predict over injected parts."""
 
 from bev.models.detectors.base import Detector, State
+from bev.models.detectors.bev_segmenter import BEVSegmenter
+from bev.models.detectors.bevdet import LiftSplatDetector, advance
 from bev.models.detectors.bevformer import BEVFormer
 from bev.models.detectors.detr3d import Detr3D
 from bev.models.detectors.detr3d_seeded import SeededDetr3D
@@ -11,11 +13,14 @@ from bev.models.detectors.streaming import FrameStream, StreamingDetector
 __all__ = [
     "BEVDet",
     "BEVFormer",
+    "BEVSegmenter",
     "Detector",
     "Detr3D",
     "FrameStream",
+    "LiftSplatDetector",
     "QueryDetector",
     "SeededDetr3D",
     "State",
     "StreamingDetector",
+    "advance",
 ]

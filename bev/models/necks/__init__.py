@@ -1,6 +1,9 @@
 """Feature pyramids."""
 
 from bev.models.necks.fpn import FPN
+from bev.models.necks.lss_fpn import LSSFPN, SingleLevelFPN
+from bev.models.necks.pafpn import PAFPN
+from bev.models.necks.second_fpn import SecondFPN
 from bev.models.necks.top_down import TopDownNeck
 
-__all__ = ["FPN", "TopDownNeck"]
+__all__ = ["FPN", "LSSFPN", "PAFPN", "SecondFPN", "SingleLevelFPN", "TopDownNeck"]

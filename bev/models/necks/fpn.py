@@ -14,7 +14,8 @@ from bev.registry import MODELS
 ExtraLevels = Literal["max_pool", "on_input", "on_lateral", "on_output"]
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvModule:
+def pyramid_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvModule:
+    """A plain convolution, initialised as pyramids are (Xavier)."""
     module = ConvModule(in_channels, out_channels, kernel_size, stride, norm=False, activation=False)
     nn.init.xavier_uniform_(module.conv.weight)
     return module
@@ -56,11 +57,11 @@ class FPN(nn.Module):
         self.start_level, self.end_level, self.num_outs = start_level, last, num_outs
         self.extra_levels, self.relu_before_extra_convs = extra_levels, relu_before_extra_convs
         used = in_channels[start_level : last + 1]
-        self.lateral_convs = nn.ModuleList(_conv(channels, out_channels, 1) for channels in used)
-        self.fpn_convs = nn.ModuleList(_conv(out_channels, out_channels, 3) for _ in used)
+        self.lateral_convs = nn.ModuleList(pyramid_conv(channels, out_channels, 1) for channels in used)
+        self.fpn_convs = nn.ModuleList(pyramid_conv(out_channels, out_channels, 3) for _ in used)
         for extra in range(num_outs - len(used) if extra_levels != "max_pool" else 0):
             first = in_channels[last] if extra == 0 and extra_levels == "on_input" else out_channels
-            self.fpn_convs.append(_conv(first, out_channels, 3, stride=2))
+            self.fpn_convs.append(pyramid_conv(first, out_channels, 3, stride=2))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of the backbone (B, C_l, H_l, W_l), finest first -> ``num_outs`` levels (B, C, H_l, W_l)."""
