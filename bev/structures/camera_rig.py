@@ -45,18 +45,23 @@ class CameraRig:
                 )
 
     @cached_property
-    def img_from_ref(self) -> Tensor:
-        """(*B, N, 4, 4) float32: x, y, z, 1 (m) -> u d, v d, d, 1 (network px times depth d in m)."""
+    def _img_from_ref(self) -> Tensor:
+        """``img_from_ref`` in the stored precision (float64 from the data sets)."""
         scaled = torch.zeros_like(self.cam_from_ref)
-        # Multiplied in the stored precision (float64 from the data sets) and rounded once, as the published code does.
         scaled[..., :3, :3] = self.image_aug.to(self.cam_from_ref) @ self.intrinsics.to(self.cam_from_ref)
         scaled[..., 3, 3] = 1.0
-        return (scaled @ self.cam_from_ref).float()
+        return scaled @ self.cam_from_ref
+
+    @cached_property
+    def img_from_ref(self) -> Tensor:
+        """(*B, N, 4, 4) float32: x, y, z, 1 (m) -> u d, v d, d, 1 (network px times depth d in m)."""
+        # Multiplied in the stored precision and rounded once, as the published code does.
+        return self._img_from_ref.float()
 
     @cached_property
     def ref_from_img(self) -> Tensor:
-        """(*B, N, 4, 4) float32, inverse of img_from_ref."""
-        return torch.linalg.inv(self.img_from_ref.double()).float()
+        """(*B, N, 4, 4) float32, inverse of img_from_ref before its rounding."""
+        return torch.linalg.inv(self._img_from_ref.double()).float()
 
     @property
     def num_cameras(self) -> int:

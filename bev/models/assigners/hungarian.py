@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -32,6 +33,7 @@ class HungarianAssigner3D:
         reg_weight: weight of the L1 distance between codes.
         code_size: leading entries of the code that are compared; 8 leaves the velocity out.
         alpha, gamma: of the focal cost.
+        code_weights: weight of each entry's distance, all equal by default (StreamPETR: x and y twice).
     """
 
     def __init__(
@@ -41,14 +43,19 @@ class HungarianAssigner3D:
         code_size: int = 8,
         alpha: float = 0.25,
         gamma: float = 2.0,
+        code_weights: Sequence[float] | None = None,
     ) -> None:
+        self.code_weights = None if code_weights is None else tuple(code_weights)[:code_size]
         self.cls_weight, self.reg_weight, self.code_size = cls_weight, reg_weight, code_size
         self.alpha, self.gamma = alpha, gamma
 
     @torch.no_grad()
     def cost(self, logits: Tensor, code: Tensor, label: Tensor, target: Tensor) -> Tensor:
         """(Q, M) float32 cost of every pair; arguments as of :meth:`assign`."""
-        distance = torch.cdist(code[:, : self.code_size].float(), target[:, : self.code_size].float(), p=1)
+        ours, theirs = (x[:, : self.code_size].float() for x in (code, target))
+        if self.code_weights is not None:
+            ours, theirs = (x * x.new_tensor(self.code_weights) for x in (ours, theirs))
+        distance = torch.cdist(ours, theirs, p=1)
         classes = focal_cost(logits.float(), label, self.alpha, self.gamma)
         return self.cls_weight * classes + self.reg_weight * distance
 

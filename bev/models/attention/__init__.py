@@ -3,6 +3,7 @@
 from bev.models.attention.bev_cross_attention import BEVCrossAttention
 from bev.models.attention.camera_cross_attention import CameraCrossAttention
 from bev.models.attention.decoder_layer import DetrDecoderLayer, FeedForward, SelfAttention
+from bev.models.attention.global_decoder import GlobalDecoderLayer, GlobalTransformer, Tokens
 from bev.models.attention.ray_cross_attention import RayCrossAttention
 from bev.models.attention.spatial_cross_attention import SpatialCrossAttention
 from bev.models.attention.temporal_self_attention import TemporalSelfAttention
@@ -12,8 +13,11 @@ __all__ = [
     "CameraCrossAttention",
     "DetrDecoderLayer",
     "FeedForward",
+    "GlobalDecoderLayer",
+    "GlobalTransformer",
     "RayCrossAttention",
     "SelfAttention",
     "SpatialCrossAttention",
     "TemporalSelfAttention",
+    "Tokens",
 ]

@@ -69,10 +69,10 @@ class SeededDetr3DHead(Detr3DHead):
         self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
         self.query_position = PointEncoding(embed_dim)
 
-    def count_targets(self, boxes: Sequence[Boxes3D]) -> Tensor:
-        """Scalar float: pairs that matching will make, over the batch."""
-        queries = self.num_queries + self.num_seeds
-        return torch.tensor(float(sum(min(len(b), queries) for b in boxes)), device=self.code_weights.device)
+    @property
+    def num_matched(self) -> int:
+        """Queries of a frame that may be matched: learned and seeded."""
+        return self.num_queries + self.num_seeds
 
     def target_weights(self, target: Tensor) -> Tensor:
         """(M, 10) weight of every entry of the targets' codes."""

@@ -78,9 +78,14 @@ class QueryHead(nn.Module):
         """(layers, B, Q, C) -> (layers, B, Q, num_classes) float32 logits."""
         return torch.stack([branch(query) for branch, query in zip(self.cls_branches, queries)]).float()
 
+    @property
+    def num_matched(self) -> int:
+        """Queries of a frame that may be matched."""
+        return self.num_queries
+
     def count_targets(self, boxes: Sequence[Boxes3D]) -> Tensor:
         """Scalar float: pairs that matching will make, over the batch."""
-        return torch.tensor(float(sum(min(len(b), self.num_queries) for b in boxes)), device=self.code_weights.device)
+        return torch.tensor(float(sum(min(len(b), self.num_matched) for b in boxes)), device=self.code_weights.device)
 
     def loss(self, outputs: dict[str, Tensor], boxes: Sequence[Boxes3D], avg_factor: Tensor) -> dict[str, Tensor]:
         """Losses of every layer: the last one's plain, the others' under ``d0.``, ``d1.`` ...
