@@ -1,7 +1,7 @@
 """The nuScenes index at the size of trainval: building it, and opening it, against the devkit's own loading.
 
-Tables of 850 scenes, 34,149 samples, 2.6 million sample_data and ego_pose and 1.17 million sample_annotation are made up
-(2.6 GB in --root, kept for the next run). Each contestant runs in a fresh process, whose peak memory is that of
+Tables of 850 scenes, 34,149 samples, 2.6 million sample_data and ego_pose and 1.17 million sample_annotation are made
+up (2.6 GB in --root, kept for the next run). Each contestant runs in a fresh process, whose peak memory is that of
 the whole process; boxes' velocities are compared. The devkit needs 8 GB: --skip-devkit leaves it out.
 """
 
@@ -139,11 +139,12 @@ def main() -> None:
         difference = None if devkit is None else _largest_difference(out / "ours.npz", out / "devkit.npz")
     middle = {**opened[0], "s": statistics.median(run["s"] for run in opened)}
     size = "quick" if args.quick else "trainval"
-    cases = [_row(f"build the index, {size}", build, devkit, difference), _row(f"open it, {size}", middle, devkit, None)]
+    cases = [_row(f"build, {size}", build, devkit, difference), _row(f"open, {size}", middle, devkit, None)]
     for row in cases:
         print(f"{row['case']:30s} ours {row['ours_ms'] / 1e3:8.3f} s {row['ours_peak_mb']:6d} MB", end="")
         if devkit is not None:
-            print(f"   devkit {row['baseline_ms'] / 1e3:8.3f} s {row['baseline_peak_mb']:6d} MB   x{row['ratio']}", end="")
+            devkit_s, peak_mb = row["baseline_ms"] / 1e3, row["baseline_peak_mb"]
+            print(f"   devkit {devkit_s:8.3f} s {peak_mb:6d} MB   x{row['ratio']}", end="")
         print()
     versions = {"numpy": np.__version__, "python": platform.python_version()}
     device = platform.processor() or platform.machine()

@@ -107,7 +107,8 @@ def _samples(scenes: list[str], samples: list[str], scene: np.ndarray, timestamp
 
 
 def _calibrations(sensors: list[dict[str, Any]], calibrations: dict[str, list[str]]) -> Iterator[str]:
-    matrix = [[1266.417203046554, 0.0, 816.2670197447984], [0.0, 1266.417203046554, 491.50706579294757], [0.0, 0.0, 1.0]]
+    focal = 1266.417203046554
+    matrix = [[focal, 0.0, 816.2670197447984], [0.0, focal, 491.50706579294757], [0.0, 0.0, 1.0]]
     mount = {"translation": [1.70079118954, 0.0159456324149, 1.51095763913], "rotation": [0.5, -0.5, 0.5, -0.5]}
     for sensor in sensors:
         intrinsic = matrix if sensor["modality"] == "camera" else []

@@ -45,8 +45,8 @@ class FrameIndex:
         sweep_timestamp_us: (L,) int64.
         sweep_global_from_ego: (L, 4, 4) pose of the vehicle when each sweep ended.
         sweep_ego_from_lidar: (L,) int32 row of ``ego_from_camera``, which has every sensor's mounting.
-        sweep_begin, sweep_of_frame: (F,) int32: rows ``sweep_begin[f] .. sweep_of_frame[f]`` are the sweeps of the scene
-            up to frame f in order of time; the last of them is the key frame's own. -1 where it has no LiDAR.
+        sweep_begin, sweep_of_frame: (F,) int32: rows ``sweep_begin[f] .. sweep_of_frame[f]`` are the sweeps of the
+            scene up to frame f in order of time; the last of them is the key frame's own.
         box_end: (F,) int64, where the boxes of each frame end.
         box_center_m: (M, 3) global frame.
         box_size_m: (M, 3) length, width, height.

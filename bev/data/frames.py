@@ -285,7 +285,8 @@ Kind = TypeVar("Kind", bound=type)
 def takes_frame_options(kind: Kind) -> Kind:
     """Class decorator: spell out what a subclass's ``**options`` stands for; configs are checked against it."""
     own = [p for p in inspect.signature(kind).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    shared = list(inspect.signature(FrameDataset).parameters.values())[3:]
+    names = {p.name for p in own}
+    shared = [p for p in list(inspect.signature(FrameDataset).parameters.values())[3:] if p.name not in names]
     keyword = [p.replace(kind=p.KEYWORD_ONLY) for p in shared]
     setattr(kind, "__signature__", inspect.Signature([*own, *keyword]))
     return kind

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bev.data.frame_index import FrameIndex
-from bev.io.points import read_nuscenes_points
+from bev.io.points import read_nuscenes_points, read_points
 from bev.structures import PointCloud
 
 
@@ -32,13 +33,14 @@ def read_sweeps(index: FrameIndex, root: Path, frame: int, count: int, min_dista
         FileError: a sweep cannot be read.
     """
     token, own = index.token[frame], int(index.sweep_of_frame[frame])
-    key = read_nuscenes_points(root / index.lidar_file[frame], f"frame {token}, LiDAR")
+    key = _read(root / index.lidar_file[frame], f"frame {token}, LiDAR")
     if not count:
         return key
     lidar_from_global = np.linalg.inv(index.global_from_ego[frame] @ index.ego_from_lidar[frame])
-    xyz, fields = [key.xyz_m], {**{name: [value] for name, value in key.fields.items()}, "time_s": [torch.zeros(len(key))]}
+    xyz, fields = [key.xyz_m], {name: [value] for name, value in key.fields.items()}
+    fields["time_s"] = [torch.zeros(len(key))]
     for row in range(own - 1, max(int(index.sweep_begin[frame]), own - count) - 1, -1):
-        cloud = read_nuscenes_points(root / index.sweep_file[row], f"frame {token}, earlier LiDAR sweep")
+        cloud = _read(root / index.sweep_file[row], f"frame {token}, earlier LiDAR sweep")
         cloud = cloud[(cloud.xyz_m[:, :2].abs() >= min_distance_m).any(1)]
         mount = index.ego_from_camera[index.sweep_ego_from_lidar[row]]
         key_from_sweep = torch.from_numpy(lidar_from_global @ index.sweep_global_from_ego[row] @ mount)
@@ -48,3 +50,10 @@ def read_sweeps(index: FrameIndex, root: Path, frame: int, count: int, min_dista
             fields[name].append(value)
         fields["time_s"].append(torch.full((len(cloud),), seconds))
     return PointCloud(torch.cat(xyz), {name: torch.cat(values) for name, values in fields.items()}, "lidar")
+
+
+def _read(path: Path, record: str) -> PointCloud:
+    """A sweep of nuScenes, or a point file of another format (those of other data sets), in the LiDAR frame."""
+    if path.name.endswith(".pcd.bin"):
+        return read_nuscenes_points(path, record)
+    return replace(read_points(path), frame="lidar")

@@ -207,8 +207,8 @@ def test_large_tables_are_read_in_pieces(own_root: Path, monkeypatch: pytest.Mon
     folder = own_root / VERSION
     rows = json.loads((folder / "sample_annotation.json").read_text())
     rows[3]["token"] = 'odd "},\n{"'  # looks like a border between records
-    texts = {"{}": json.dumps(rows), "\n[\n{}\n]\n": layout.replace("{}", ",\n".join(json.dumps(r, indent=0) for r in rows))}
-    (folder / "sample_annotation.json").write_text(texts[layout])
+    lines = layout.replace("{}", ",\n".join(json.dumps(row, indent=0) for row in rows))
+    (folder / "sample_annotation.json").write_text(json.dumps(rows) if layout == "{}" else lines)
     whole = tables.read_table(folder, "sample_annotation", tables.Annotation)
     counts = set()
     for size in (64, 300, 1000, 5000, 1 << 20):

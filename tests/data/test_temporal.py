@@ -26,7 +26,8 @@ IMAGE = dict(type="ImageTransform", size=(24, 48))
 
 def build(root: Path, version: str = VERSION, **options: Any) -> NuScenesDataset:
     split = dict(split=["scene-a", "scene-b", "scene-c"]) if version == VERSION else {}
-    return DATASETS.build({**dict(type="NuScenesDataset", root=str(root), version=version, image=IMAGE), **split, **options})
+    cfg = dict(type="NuScenesDataset", root=str(root), version=version, image=IMAGE)
+    return DATASETS.build({**cfg, **split, **options})
 
 
 def test_a_queue_is_ordered_random_and_stays_in_its_scene() -> None:
@@ -208,7 +209,8 @@ def test_sweeps_are_the_devkits(synthetic_root: Path) -> None:
     for i in (0, 1, 4, 8):
         sample = dataset[i]
         record = devkit.get("sample", sample.token)
-        cloud, times = LidarPointCloud.from_file_multisweep(devkit, record, "LIDAR_TOP", "LIDAR_TOP", 4, min_distance=1.0)
+        channels = ("LIDAR_TOP", "LIDAR_TOP")
+        cloud, times = LidarPointCloud.from_file_multisweep(devkit, record, *channels, 4, min_distance=1.0)
         ours = sample.points
         key = len(build(synthetic_root, "v1.0-synthetic", split="synthetic_train", load_points=True)[i].points)
         # The devkit leaves out what is near the vehicle in the key frame too.

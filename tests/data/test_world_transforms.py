@@ -1,4 +1,4 @@
-"""Transforms of the world and of the rig: the same pixels, the same global facts, velocities and headings turn along."""
+"""Transforms of the world and of the rig: the same pixels and global facts; velocities and headings turn along."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_classes_are_filtered() -> None:
     kept = ClassFilter(("car", "bus"))(sample, RNG(0)).boxes
     assert kept is not None and sample.boxes is not None
     wanted = [CLASSES.index(n) for n in ("car", "bus")]
-    assert set(kept.label.tolist()) <= set(wanted) and len(kept) == sum(x in wanted for x in sample.boxes.label.tolist())
+    assert kept.label.tolist() == [label for label in sample.boxes.label.tolist() if label in wanted]
     with pytest.raises(ValueError, match="no class 'cra'; did you mean 'car'"):
         ClassFilter(("cra",))
 

@@ -63,12 +63,14 @@ def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: 
     calibration = np.full(shape, -1, np.int32)
     calibration[there] = np.arange(len(present))
     timestamp, pose = np.zeros(shape, np.int64), np.tile(np.eye(4), (*shape, 1, 1))
+    size = np.zeros((*shape, 2), np.int32)
+    size[there] = np.array([camera.size_px for camera in present], np.int32).reshape(-1, 2)
     timestamp[there] = [camera.timestamp_us for camera in present]
     pose[there] = np.array([camera.global_from_ego for camera in present]).reshape(-1, 4, 4)
     return {
         "camera_file": Strings.pack([locate(root, c.file, name) if c is not None else "" for c, name in cells]),
         "camera_timestamp_us": timestamp,
-        "camera_size_px": np.zeros((*shape, 2), np.int32),
+        "camera_size_px": size,
         "camera_calibration": calibration,
         "global_from_ego_of_camera": pose,
         "ego_from_camera": np.array([camera.ego_from_camera for camera in present]).reshape(-1, 4, 4),

@@ -18,13 +18,14 @@ from bev.structures.conventions import CLASSES
 
 @dataclass
 class InfoCamera:
-    """A camera of a frame; matrices (4, 4) and (3, 3), m and px."""
+    """A camera of a frame; matrices (4, 4) and (3, 3), m and px; ``size_px`` (H, W), 0 where it is not known."""
 
     file: str
     timestamp_us: int
     intrinsics: np.ndarray
     ego_from_camera: np.ndarray
     global_from_ego: np.ndarray
+    size_px: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -74,11 +75,11 @@ class RawBoxes:
 
 
 def locate(root: Path, name: str, channel: str) -> str:
-    """A file name relative to ``root``: from ``samples/`` or ``sweeps/`` on, as it is, or in the channel's folder."""
+    """A file name relative to ``root``: from ``samples/`` or ``sweeps/`` on; bare names are in the channel's folder."""
     for folder in ("samples/", "sweeps/"):
         if folder in name:
             return name[name.index(folder) :]
-    return name if (root / name).exists() else f"samples/{channel}/{name}"
+    return name if "/" in name or (root / name).exists() else f"samples/{channel}/{name}"
 
 
 def read_v2(row: Mapping[str, Any], names: Mapping[int, str]) -> tuple[InfoFrame, RawBoxes]:

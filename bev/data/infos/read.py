@@ -103,11 +103,11 @@ def _decide(
         return convention
     heard = {evidence.says(witness) for witness in evidence.votes} - {None}
     if len(heard) > 1:
-        raise FileError(f"{path}: its boxes are of no known convention ({evidence}); give convention= to read it anyway")
+        raise FileError(f"{path}: its boxes are of no known convention ({evidence}); give convention= to read it")
     if flavour == "mmdet3d 1.x":
         if verdict == "mmdet3d_v0":
             raise FileError(
-                f"{path}: a 1.x file whose boxes are {verdict} ({MEANING[verdict]}), probably converted from an old one: "
+                f"{path}: a 1.x file whose boxes are {verdict} ({MEANING[verdict]}), probably made from an old one: "
                 f"{evidence}; give convention='mmdet3d_v0' to read it so"
             )
         return "mmdet3d_v1"

@@ -43,7 +43,8 @@ def _intrinsics(mounts: Mounts) -> np.ndarray:
     wrong = ~np.isfinite(matrices).all((1, 2))
     refuse(wrong, "calibrated_sensor", mounts.tokens, "has a NaN or infinite value in camera_intrinsic")
     wrong = (abs(matrices) > _MAX_PX).any((1, 2)) | (matrices[:, 2] != (0, 0, 1)).any(1)
-    refuse(wrong, "calibrated_sensor", mounts.tokens, f"has a camera_intrinsic beyond {_MAX_PX:g} px or a last row not 0 0 1")
+    problem = f"has a camera_intrinsic beyond {_MAX_PX:g} px or a last row that is not 0 0 1"
+    refuse(wrong, "calibrated_sensor", mounts.tokens, problem)
     wrong = (matrices[:, 0, 0] <= 0) | (matrices[:, 1, 1] <= 0)
     refuse(wrong, "calibrated_sensor", mounts.tokens, "has a focal length that is not positive")
     return matrices

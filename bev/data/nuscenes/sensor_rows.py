@@ -48,7 +48,8 @@ class Mounts:
 
 def read_mounts(folder: Path) -> Mounts:
     """The tables ``sensor`` and ``calibrated_sensor``."""
-    sensors, calibrated = read_table(folder, "sensor", Sensor), read_table(folder, "calibrated_sensor", CalibratedSensor)
+    sensors = read_table(folder, "sensor", Sensor)
+    calibrated = read_table(folder, "calibrated_sensor", CalibratedSensor)
     sensor_of = Lookup("sensor", [s.token for s in sensors]).rows(
         [c.sensor_token for c in calibrated], [c.token for c in calibrated], "calibrated_sensor.sensor_token"
     )

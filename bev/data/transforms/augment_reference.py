@@ -36,7 +36,7 @@ class AugmentReference(SampleTransform[Tensor]):
         flip_y: float = 0.5,
     ) -> None:
         if not rotate_deg[0] <= rotate_deg[1] or not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"AugmentReference: rotate_deg {rotate_deg} and scale {scale} must be (low, high), scale > 0")
+            raise ValueError(f"AugmentReference: rotate_deg {rotate_deg} and scale {scale} > 0 must be (low, high)")
         if not (0 <= flip_x <= 1 and 0 <= flip_y <= 1):
             raise ValueError(f"AugmentReference: flip_x {flip_x} and flip_y {flip_y} must be in 0..1")
         self.rotate_deg, self.scale, self.flip_x, self.flip_y = rotate_deg, scale, flip_x, flip_y

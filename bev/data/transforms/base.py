@@ -42,8 +42,8 @@ def move_reference(sample: Sample, new_from_old: Tensor) -> Sample:
 
     Args:
         sample: one frame; its previous frames are left alone.
-        new_from_old: (4, 4) float64, a rotation, reflection and scale of one factor with a translation (m). With a scale
-            the new frame's unit is no metre: cameras and pose hold its inverse, so that projections and global
+        new_from_old: (4, 4) float64, a rotation, reflection and scale of one factor with a translation (m). With a
+            scale the new frame's unit is no metre: cameras and pose hold its inverse, so that projections and global
             positions come out the same, and boxes' sizes and velocities grow with it.
     """
     scale = float(torch.linalg.det(new_from_old[:3, :3]).abs() ** (1 / 3))

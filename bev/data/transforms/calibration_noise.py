@@ -27,7 +27,7 @@ class RigError:
 class CalibrationNoise(SampleTransform[RigError]):
     """Tell the model slightly wrong extrinsics and focal lengths; images, boxes and points stay right.
 
-    Every camera is off by its own error, the same in the earlier frames of a sample: a camera that was knocked stays so.
+    Every camera is off by its own error, the same in the earlier frames of a sample: what was knocked stays so.
 
     Args:
         rotation_deg: standard deviation about each axis of the camera.
@@ -41,8 +41,8 @@ class CalibrationNoise(SampleTransform[RigError]):
     ) -> None:
         if min(rotation_deg, translation_m, focal) < 0 or not 0 <= probability <= 1:
             raise ValueError(
-                f"CalibrationNoise: rotation_deg {rotation_deg}, translation_m {translation_m} and focal {focal} must not "
-                f"be negative, probability {probability} in 0..1"
+                f"CalibrationNoise: rotation_deg {rotation_deg}, translation_m {translation_m} and focal {focal} must "
+                f"not be negative, probability {probability} in 0..1"
             )
         self.rotation_deg, self.translation_m, self.focal = rotation_deg, translation_m, focal
         self.probability = probability
