@@ -40,8 +40,9 @@ def overlap(first: Tensor, second: Tensor, kind: Overlap = "iou", eps: float = _
     Returns:
         (...); iou and iof in [0, 1], giou in [-1, 1]. Boxes without area overlap nothing.
     """
-    width_height = (torch.min(first[..., 2:], second[..., 2:]) - torch.max(first[..., :2], second[..., :2])).clamp(min=0)
-    shared = width_height[..., 0] * width_height[..., 1]
+    low, high = torch.max(first[..., :2], second[..., :2]), torch.min(first[..., 2:], second[..., 2:])
+    sides = (high - low).clamp(min=0)
+    shared = sides[..., 0] * sides[..., 1]
     area = box_area(first)
     union = area if kind == "iof" else area + box_area(second) - shared
     union = union.clamp(min=eps)

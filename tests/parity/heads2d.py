@@ -184,7 +184,10 @@ def _gfl(config: Node) -> DenseHead:
 def _tood(config: Node) -> DenseHead:
     anchors, train = _anchors(config["anchor_generator"]), config["train_cfg"]
     first = dense.CenternessCriterion(
-        _assigner(train["initial_assigner"]), _loss(config["initial_loss_cls"]), _loss(config["loss_bbox"]), one_each=False
+        _assigner(train["initial_assigner"]),
+        _loss(config["initial_loss_cls"]),
+        _loss(config["loss_bbox"]),
+        one_each=False,
     )
     later = dense.QualityCriterion(
         _assigner(train["assigner"], alpha=train["alpha"], beta=train["beta"]),

@@ -1,4 +1,4 @@
-"""Whole dense heads against mmdet 3.3: raw outputs, targets, losses, gradients, predictions (golden item mm_heads2d)."""
+"""Whole dense heads against mmdet 3.3: outputs, targets, losses, gradients, boxes (golden item mm_heads2d)."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ def _scatter(count: int, candidate: Tensor, taken: Tensor, iou: Tensor, metric: 
 class SimOTAAssigner:
     """The cheapest priors of each box, as many as its best IoUs sum to (YOLOX, arXiv 2107.08430).
 
-    The cost is the class's binary cross entropy of the score's root plus ``iou_weight`` times -ln(IoU) plus ``penalty`` for
-    priors that are not both in the box and near its centre; all in float32.
+    The cost is the class's binary cross entropy of the score's root plus ``iou_weight`` times -ln(IoU) plus
+    ``penalty`` for priors that are not both in the box and near its centre; all in float32.
 
     Args:
         center_radius: half the side of the region around a centre, strides.

@@ -45,8 +45,8 @@ class CrossEntropyLoss(nn.Module):
 
     def elements(self, logits: Tensor, target: Tensor) -> Tensor:
         """(M,) losses."""
-        logits = full_precision(logits)
-        return F.cross_entropy(logits, target, self.class_weight, reduction="none", label_smoothing=self.label_smoothing)
+        options = {"reduction": "none", "label_smoothing": self.label_smoothing}
+        return F.cross_entropy(full_precision(logits), target, self.class_weight, **options)  # type: ignore[arg-type]
 
     def forward(
         self,

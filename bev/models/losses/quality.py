@@ -37,7 +37,9 @@ class QualityFocalLoss(PairLoss):
 
 @MODELS.register_module()
 class VarifocalLoss(PairLoss):
-    """Positives weighted by their quality, negatives focally (VarifocalNet, CVPR 2021, equation 2); elements are (M, C).
+    """Positives weighted by their quality, negatives focally (VarifocalNet, CVPR 2021, equation 2).
+
+    Logits and targets (M, C) as of :class:`QualityFocalLoss`; elements are (M, C).
 
     As published, the weights take part in the gradient only through the negatives' probability.
 

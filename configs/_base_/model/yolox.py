@@ -24,6 +24,8 @@ model = dict(
             type="ObjectnessCriterion",
             assigner=dict(type="SimOTAAssigner", center_radius=1.5, candidates="center", penalty=1e6),
         ),
-        decoder=dict(type="DenseDecoder", score_threshold=0.001, nms_iou=0.65, max_boxes=300, single_label=True, clip=False),
+        decoder=dict(
+            type="DenseDecoder", score_threshold=0.001, nms_iou=0.65, max_boxes=300, single_label=True, clip=False
+        ),
     ),
 )

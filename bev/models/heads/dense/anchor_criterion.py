@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bev.models.heads.dense.criterion import Criterion, DenseTargets, at_least_one_each, gather_targets

@@ -23,14 +23,14 @@ class DenseDecoder:
     """Threshold, the best of every level, class-wise suppression.
 
     Args:
-        score_threshold: of the class score (of the final one with ``geometric`` and with ``single_label``).
+        score_threshold: of the class score (of the final one with ``quality_mode="geometric"`` or ``single_label``).
         nms_iou: boxes of a class that overlap a better one by more than this are dropped.
         max_boxes: kept an image; None for all.
         level_candidates: (prior, class) pairs kept of a level before the suppression; None for all.
         quality_threshold: priors whose quality is below it are dropped first (YOLOv3's objectness).
         single_label: a prior gives its best class alone (YOLOX).
-        geometric: the score is the root of class score times quality, and the best priors are chosen by it (PAA);
-            otherwise the product, after the choice.
+        quality_mode: ``geometric``: the score is the root of class score times quality, and the best priors are chosen
+            by it (PAA); ``product``: the choice is by the class score, then the score is the product.
         clip: whether boxes end at the picture's border.
         voting: kept boxes become means of the boxes of their class that overlap them (PAA).
         across_levels: choose the candidates among all levels together (YOLOv3).
@@ -81,7 +81,10 @@ class DenseDecoder:
     def _candidates(self, scores: Tensor, quality: Tensor | None, counts: Sequence[int]) -> Candidates:
         """Of all levels together, by level."""
         whole = torch.arange(len(scores), device=scores.device)
-        parts = [self._of_level(scores[rows], None if quality is None else quality[rows], rows) for rows in whole.split(list(counts))]
+        parts = [
+            self._of_level(scores[rows], None if quality is None else quality[rows], rows)
+            for rows in whole.split(list(counts))
+        ]
         prior, label, score = (torch.cat(column) for column in zip(*parts))
         return prior, label, score
 

@@ -53,7 +53,8 @@ class LevelTowers(nn.Module):
         channels = [in_channels] * len(self.strides) if isinstance(in_channels, int) else list(in_channels)
         priors = [per_cell] * len(self.strides) if isinstance(per_cell, int) else list(per_cell)
         if not len(channels) == len(priors) == len(self.strides):
-            raise ValueError(f"LevelTowers: {len(self.strides)} strides, {len(channels)} channels, {len(priors)} priors")
+            counts = f"{len(self.strides)} strides, {len(channels)} channels, {len(priors)} priors"
+            raise ValueError(f"LevelTowers needs one of each for every level, got {counts}")
         kind = DepthwiseConvModule if depthwise else ConvModule
 
         def tower(first: int) -> nn.Sequential:
