@@ -61,4 +61,5 @@ def report(
         print(f"{row['case']:38s} {ours}  {row['baseline']:28s} {theirs}  x{row['ratio']}")
     device = platform.processor() or platform.machine()
     versions = {"torch": torch.__version__, "python": platform.python_version()}
-    print(json.dumps({"name": name, "device": device, "threads": threads, "versions": versions, "cases": [*cases, *untimed]}))
+    result = {"name": name, "device": device, "threads": threads, "versions": versions, "cases": [*cases, *untimed]}
+    print(json.dumps(result))
