@@ -80,7 +80,8 @@ def _nms_reference(
     near = box_iou(boxes_px, boxes_px, offset=offset) > iou_threshold
     if group is not None:
         near &= group[:, None] == group
-    removes, kept = near.tolist(), []
+    removes = near.tolist()
+    kept: list[int] = []
     for i in by_score(score).tolist():
         if not any(removes[k][i] for k in kept):
             kept.append(i)
@@ -162,7 +163,8 @@ def _soft_nms(
     taken, taken_scores = [], []
     while len(left):
         best = left[scores[left].argmax()]
-        taken.append(int(best)), taken_scores.append(scores[best])
+        taken.append(int(best))
+        taken_scores.append(scores[best])
         left = left[left != best]
         factor = _factor(_iou_with(boxes.numpy(), best, left, offset), iou_threshold, sigma, method)
         if labels is not None:

@@ -54,12 +54,12 @@ class Voxels(NamedTuple):
     Attributes:
         points_m: (V, max_points, C), zeros where a voxel has fewer.
         cell: (V, 3) int64 z, y, x.
-        count: (V,) int64 points kept of each.
+        num_points: (V,) int64 points kept of each.
     """
 
     points_m: Tensor
     cell: Tensor
-    count: Tensor
+    num_points: Tensor
 
 
 def hard_voxelize(

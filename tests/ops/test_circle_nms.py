@@ -1,7 +1,7 @@
 """Suppression by centre distance against a plain loop."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bev.ops.circle_nms import circle_nms
@@ -17,6 +17,7 @@ def _plain(center, score, group, radius):
     return kept
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 10_000))
 def test_equals_plain_loop(count, seed):
     generator = torch.Generator().manual_seed(seed)

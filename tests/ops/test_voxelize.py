@@ -29,7 +29,7 @@ def test_hard_voxels_equal_plain_loop(max_points: int, max_voxels: int) -> None:
                 voxels.setdefault(key, []).append(point)
     result = hard_voxelize(points, SIZE, RANGE, max_points, max_voxels)
     assert [tuple(c) for c in result.cell.tolist()] == list(voxels)
-    assert result.count.tolist() == [min(len(v), max_points) for v in voxels.values()]
+    assert result.num_points.tolist() == [min(len(v), max_points) for v in voxels.values()]
     for row, expected in zip(result.points_m, voxels.values()):
         kept = torch.stack(expected[:max_points])
         assert torch.equal(row[: len(kept)], kept) and not row[len(kept) :].any()
@@ -40,8 +40,8 @@ def test_edges_of_the_range() -> None:
     points = torch.tensor([[-3, -4, -2], [3, 0, 0], [2.999, 3.999, 1.999], [nan, 0, 0], [inf, 0, 0], [-inf, 1e30, 0]])
     outside = [-1, -1, -1]
     assert dynamic_voxelize(points, SIZE, RANGE).tolist() == [[0, 0, 0], outside, [0, 3, 5], *[outside] * 3]
-    assert len(hard_voxelize(points[:0], SIZE, RANGE, 2, 2).count) == 0
-    assert len(hard_voxelize(points[1:2], SIZE, RANGE, 2, 2).count) == 0
+    assert len(hard_voxelize(points[:0], SIZE, RANGE, 2, 2).num_points) == 0
+    assert len(hard_voxelize(points[1:2], SIZE, RANGE, 2, 2).num_points) == 0
     half = dynamic_voxelize(torch.tensor([[12.1, 0.0, 0.0]]), (1.0, 1.0, 1.0), (0.0, -1, -1, 12.5, 1, 1))
     assert half.tolist() == [[1, 1, 12]]  # twelve and a half voxels are thirteen
     with pytest.raises(ValueError, match="holds no voxel"):
