@@ -125,3 +125,16 @@ def test_an_official_split_must_be_the_whole_file(root: Path, results: Path, mon
     assert samples.wanted_samples("r", own, index, folder, "tiny_train") == own
     monkeypatch.undo()
     assert samples.wanted_samples("r", backwards, index, folder, "tiny_train") == own[::-1]
+
+
+def test_two_results_are_compared(
+    root: Path, results: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tools.evaluate import main
+
+    command = ["evaluate.py", str(results), "--root", str(root), "--version", VERSION, "--split", "tiny_train"]
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "argv", [*command, "--compare", str(results)])
+    assert main() == 0
+    printed = capsys.readouterr().out
+    assert "Difference to the other results" in printed and "too few scenes" in printed and "+0.0000" in printed

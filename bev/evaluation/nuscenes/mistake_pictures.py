@@ -100,9 +100,9 @@ def _img_from_global(index: FrameIndex, frame: int, camera: int) -> np.ndarray:
 
 def _boxes(columns: BoxColumns, rows: np.ndarray) -> Boxes3D:
     part = columns[rows]
-    label = part.label.astype(np.int64)
-    arrays = (part.center_m, part.size_m, yaw(part.rotation), part.velocity_mps, label, part.score)
-    return Boxes3D(*(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays), frame="global")
+    numbers = (part.center_m, part.size_m, yaw(part.rotation), part.velocity_mps, part.label.astype("i8"), part.score)
+    center, size, heading, velocity, label, score = (torch.from_numpy(np.ascontiguousarray(n)) for n in numbers)
+    return Boxes3D(center, size, heading, velocity, label, score, "global")
 
 
 def _window(target: Boxes3D, img_from_global: np.ndarray, shape_px: tuple[int, int]) -> tuple[int, int, int, int]:
