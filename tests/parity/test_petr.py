@@ -89,12 +89,13 @@ def test_outputs_of_every_layer(loaded: tuple[Golden, PETRHead, CameraRig]) -> N
 @CASES
 def test_losses_and_gradients(loaded: tuple[Golden, PETRHead, CameraRig]) -> None:
     golden, head, rig = loaded
+    golden["in.feat"].requires_grad_()
     boxes, outputs = _truth(golden), _outputs(golden, head.train(), rig)
     assert_losses(head.loss(outputs, boxes, head.count_targets(boxes)), golden.group("out.loss")).backward()
-    parameters = dict(head.named_parameters())
+    leaves = {"in.feat": golden["in.feat"], **dict(head.named_parameters())}
     for name, expected in golden.group("grad").items():
         share = SELF_ATTENTION_GRADIENT if "attentions.0.attn.in_proj" in name else GRADIENT
-        error = (parameters[name].grad - expected).abs().max()
+        error = (leaves[name].grad - expected).abs().max()
         assert error <= share * expected.abs().max() + 5e-5, f"gradient of {name} is off by {error}"
 
 
