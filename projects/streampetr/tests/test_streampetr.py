@@ -47,6 +47,9 @@ def _detector(compat: str = "fixed", depth_count: int = 32) -> StreamPETR:
         stride_px=8,
         compat=compat,
     )
+    for parameter in head.parameters():  # away from the start, where no condition changes a norm
+        if parameter.requires_grad:
+            parameter.data += 0.05 * torch.randn_like(parameter)
     backbone = ResNet(18, base_channels=8, out_indices=(1,), num_stages=2, norm_eval=True)
     return StreamPETR(ImageNormalizer(), backbone, FPN(backbone.out_channels, DIM, 1), head)
 
