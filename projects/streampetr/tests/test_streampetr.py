@@ -112,7 +112,8 @@ def test_official_pairs_focal_lengths_wrongly_where_cameras_differ() -> None:
     wide = frame.rig.intrinsics.clone()
     wide[:, 3, :2, :2] *= 0.6
     rig = replace(frame.rig, intrinsics=wide)
-    fixed, official = (_detector(compat).eval().pts_bbox_head._rays(rig, (8, 12))[1] for compat in ("fixed", "official"))
+    heads = (_detector(compat).eval().pts_bbox_head for compat in ("fixed", "official"))
+    fixed, official = (head._rays(rig, (8, 12))[1] for head in heads)
     assert torch.equal(fixed[0, :, 0].view(6, 96).std(1), torch.zeros(6))
     assert not torch.equal(fixed, official)
 
