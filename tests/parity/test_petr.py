@@ -21,9 +21,9 @@ from tests.paths import golden_cases
 
 CASES = pytest.mark.parametrize("path", golden_cases("petr_head"), ids=lambda p: p.stem)
 FEATURES, METRES = {"atol": 5e-5, "rtol": 1e-4}, {"atol": 5e-4, "rtol": 1e-5}
-# Shares of each gradient's largest entry, over 5e-5: a constant added to all keys has no effect, so that the biases of
-# the positions have no gradient but rounding. Self-attention begins with content that is zero: the gradients of its query
-# and key weights are mostly rounding (the published code in float64 and float32 differs by 3 % there, else by .23 %).
+# Shares of each gradient's largest entry, over 5e-5: a constant added to all keys has no effect, so that the positions'
+# biases have no gradient but rounding. Self-attention begins with content that is zero: the gradients of its query and
+# key weights are mostly rounding (the published code in float64 and float32 differs by 3 % there, else by .23 %).
 GRADIENT, SELF_ATTENTION_GRADIENT = 4e-3, 5e-2
 
 
