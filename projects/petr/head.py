@@ -73,8 +73,9 @@ class PETRHead(QueryHead):
             code_weights,
             shared_branches=True,
         )
-        if len(transformer.decoder.layers) > num_branches:
-            raise ValueError(f"{len(transformer.decoder.layers)} decoder layers need as many branches, not {num_branches}")
+        layers = len(transformer.decoder.layers)
+        if layers > num_branches:
+            raise ValueError(f"{layers} decoder layers need as many branches, not {num_branches}")
         self.transformer, self.across_cameras, self.axis_channels = transformer, across_cameras, embed_dim // 2
         self.refinement, self.position_range = SigmoidRefinement(range_m), MetricRange(position_range_m)
         depths_m = ray_depths(depth_low_m, float(position_range_m[3]), depth_count, increasing)

@@ -21,9 +21,9 @@ from tests.paths import golden_cases
 
 CASES = pytest.mark.parametrize("path", golden_cases("petr_head"), ids=lambda p: p.stem)
 FEATURES, METRES = {"atol": 5e-5, "rtol": 1e-4}, {"atol": 5e-4, "rtol": 1e-5}
-# Shares of each gradient's largest entry, over 5e-5: a constant added to all keys has no effect, so that the biases of the
-# positions have no gradient but rounding. Self-attention begins with content that is zero: the gradients of its query
-# and key weights are mostly rounding (the published code in float64 and float32 differs by 3 % there, else by .23 %).
+# Shares of each gradient's largest entry, over 5e-5: a constant added to all keys has no effect, so that the positions'
+# biases have no gradient but rounding. Self-attention begins with content that is zero: the gradients of its query and
+# key weights are mostly rounding (the published code in float64 and float32 differs by 3 % there, else by .23 %).
 GRADIENT, SELF_ATTENTION_GRADIENT = 4e-3, 5e-2
 
 
@@ -60,8 +60,8 @@ def loaded(path: Path) -> tuple[Golden, PETRHead, CameraRig]:
 
 
 def _truth(golden: Golden) -> list[Boxes3D]:
-    gt, frames = golden.group("in.gt"), len(golden["in.feat"])
-    return [boxes_from_array(gt[f"{b}.boxes_gravity"], gt[f"{b}.labels"], "mmdet3d_v0", "center") for b in range(frames)]
+    gt, count = golden.group("in.gt"), len(golden["in.feat"])
+    return [boxes_from_array(gt[f"{b}.boxes_gravity"], gt[f"{b}.labels"], "mmdet3d_v0", "center") for b in range(count)]
 
 
 def _outputs(golden: Golden, head: PETRHead, rig: CameraRig) -> dict[str, torch.Tensor]:
@@ -89,12 +89,13 @@ def test_outputs_of_every_layer(loaded: tuple[Golden, PETRHead, CameraRig]) -> N
 @CASES
 def test_losses_and_gradients(loaded: tuple[Golden, PETRHead, CameraRig]) -> None:
     golden, head, rig = loaded
+    golden["in.feat"].requires_grad_()
     boxes, outputs = _truth(golden), _outputs(golden, head.train(), rig)
     assert_losses(head.loss(outputs, boxes, head.count_targets(boxes)), golden.group("out.loss")).backward()
-    parameters = dict(head.named_parameters())
+    leaves = {"in.feat": golden["in.feat"], **dict(head.named_parameters())}
     for name, expected in golden.group("grad").items():
         share = SELF_ATTENTION_GRADIENT if "attentions.0.attn.in_proj" in name else GRADIENT
-        error = (parameters[name].grad - expected).abs().max()
+        error = (leaves[name].grad - expected).abs().max()
         assert error <= share * expected.abs().max() + 5e-5, f"gradient of {name} is off by {error}"
 
 

@@ -81,8 +81,9 @@ class PerceptionTransformer(Detr3DTransformer):
         self._initialise()  # once more, now that the encoder is here
         nn.init.normal_(self.level_embeds)
         nn.init.normal_(self.cams_embeds)
-        for index in (0, 2):
-            nn.init.zeros_(self.can_bus_mlp[index].bias)
+        for linear in self.can_bus_mlp:
+            if isinstance(linear, nn.Linear):
+                nn.init.zeros_(linear.bias)
 
     def embed(self, features: Sequence[Tensor]) -> CameraTokens:
         """Levels (B, N, C, h, w) -> tokens that know their camera and level.

@@ -89,8 +89,8 @@ class Detr3DTransformer(nn.Module):
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
         for module in self.modules():
-            if hasattr(module, "initialise"):
-                module.initialise()  # attentions have their own start, not Xavier's
+            if callable(initialise := getattr(module, "initialise", None)):
+                initialise()  # attentions have their own start, not Xavier's
         nn.init.zeros_(self.reference_points.bias)
 
     def forward(
