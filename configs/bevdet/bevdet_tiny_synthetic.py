@@ -55,6 +55,7 @@ model = dict(
     depth_loss_weight=1.0,
     measured_share=0.25,
     mirror_test="lidar",
+    image_evidence=0.2,
     img_center_head=dict(
         type="ImageCenterHead", in_channels=48, hidden_channels=48, num_classes=10, depth_bins=_depth_bins, stride_px=8
     ),

@@ -14,7 +14,7 @@ from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.models.view.lift_splat import LiftSplat
 from bev.registry import MODELS
 from bev.structures import PointCloud
-from tests.models.rigs import random_batch, ring_rig
+from tests.models.rigs import random_batch, random_boxes, ring_rig
 
 GRID = dict(type="BEVGrid", x_m=(-20, 20, 1.0), y_m=(-20, 20, 1.0), z_m=(-5, 3, 8))
 
@@ -217,12 +217,44 @@ def test_measured_depth_is_for_training_alone():
     assert model.eval()._measured(batch) is None
 
 
-def test_image_supervision_adds_its_terms():
+def _image_head():
     torch.manual_seed(0)
     bins = dict(type="LinearDepthBins", low_m=1.0, high_m=21.0, step_m=2.0)
-    head = MODELS.build(
+    return MODELS.build(
         dict(type="ImageCenterHead", in_channels=8, hidden_channels=8, num_classes=10, depth_bins=bins, stride_px=8)
     )
+
+
+def test_image_evidence_is_what_the_cameras_that_see_a_centre_say_of_its_class():
+    rig, head = ring_rig(), _image_head()
+    ahead = torch.tensor([[10.0, 0.0, 1.0], [0.0, 0.0, 30.0]])  # in the middle of the first camera; seen by none
+    boxes = replace(random_boxes(2), center_m=ahead, label=torch.tensor([3, 3]))
+    heatmap = torch.zeros(6, 10, 8, 12)
+    heatmap[0, 3, 4, 6], heatmap[0, 2, 4, 6], heatmap[1, 3, 4, 6] = 0.7, 0.9, 0.8
+    seen, probability = head.evidence(boxes, heatmap, rig.img_from_ref[0], rig.image_size_px)
+    assert seen.tolist() == [True, False]
+    torch.testing.assert_close(probability, torch.tensor([0.7, 0.0]))
+
+
+def test_image_evidence_changes_scores_and_their_order_alone():
+    model, batch = _detector().eval(), random_batch(batch=1)
+    model.pts_bbox_head.score_threshold = 0.0
+    with torch.no_grad():
+        plain = model.predict(batch)[0]
+        model.img_center_head, model.image_evidence = _image_head().eval(), 0.5
+        output, found = model(batch.images, batch.rig), model.predict(batch)[0]
+    size = batch.rig.image_size_px
+    seen, image = model.img_center_head.evidence(plain, output["image_heatmap"][0], batch.rig.img_from_ref[0], size)
+    expected = torch.where(seen, (plain.score * image).sqrt(), plain.score)
+    assert 0 < seen.sum() < len(seen)
+    torch.testing.assert_close(found.score, expected.sort(descending=True).values)
+    torch.testing.assert_close(found.center_m, plain.center_m[expected.argsort(descending=True, stable=True)])
+    with pytest.raises(ValueError, match="image_evidence 0.5"):
+        type(model)(*[None] * 6, image_evidence=0.5)
+
+
+def test_image_supervision_adds_its_terms():
+    head = _image_head()
     model, batch = _detector(), random_batch()
     plain = model.eval().loss(batch)
     model.img_center_head, model.center_loss_weight = head.eval(), 2.0
@@ -239,6 +271,7 @@ def test_image_supervision_adds_its_terms():
 def test_mirror_test_sees_a_world_and_its_mirror_image_alike(frame):
     detector = _detector().eval()
     detector.pts_bbox_head.score_threshold = 0.0
+    detector.img_center_head, detector.image_evidence = _image_head().eval(), 0.3
     batch = random_batch(batch=1)
     # A ring of six whose first camera looks ahead: left and right of it swap.
     names = ("FRONT", "FRONT_LEFT", "BACK_LEFT", "BACK", "BACK_RIGHT", "FRONT_RIGHT")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bev.geometry.mirror import ReferenceFrame, mirror_cameras
+from bev.geometry.mirror import ReferenceFrame, mirror_cameras, mirror_order
 from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.image_center_head import CenterTargets, ImageCenterHead
@@ -31,6 +32,8 @@ class BEVDet(Detector):
         img_center_head: class heatmaps on the images, in training only: they teach the image encoder its classes long
             before the grid does (CenterNet, arXiv 1904.07850).
         center_loss_weight: weight of that supervision.
+        image_evidence: share a of the image heatmaps in the final scores, ``grid^(1 - a) * image^a`` with the image's
+            probability of the class around the projected centre: the two views of a box err in different ways.
         depth_loss_weight: weight of the LiDAR depth supervision (BEVDepth); 0 needs no points.
         measured_share: share of training frames that are lifted with the LiDAR's depth where there is one: the grid's
             part learns from sharp maps while the depth is still being learned.
@@ -51,17 +54,26 @@ class BEVDet(Detector):
         img_center_head: ImageCenterHead | None = None,
         center_loss_weight: float = 1.0,
         mirror_test: ReferenceFrame | None = None,
+        image_evidence: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 0 <= image_evidence < 1 or (image_evidence and img_center_head is None):
+            raise ValueError(f"image_evidence {image_evidence} must be in [0, 1) and needs an img_center_head")
         self.preprocess, self.img_backbone, self.img_neck = preprocess, img_backbone, img_neck
         self.img_view_transformer, self.bev_encoder = img_view_transformer, bev_encoder
         self.pts_bbox_head, self.depth_loss_weight = pts_bbox_head, depth_loss_weight
         self.measured_share, self.mirror_test = measured_share, mirror_test
         self.img_center_head, self.center_loss_weight = img_center_head, center_loss_weight
+        self.image_evidence = image_evidence
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
-        """Returns ``tasks`` (list of branch maps, see CenterHead) and ``depth_logits`` (B, N, H, W, D)."""
-        return self._detect(self.extract_features(images), rig)
+        """Returns ``tasks`` (list of branch maps, see CenterHead), ``depth_logits`` (B, N, H, W, D) and, where scores
+        use them, ``image_heatmap`` (B, N, K, H, W) probabilities."""
+        features = self.extract_features(images)
+        output = self._detect(features, rig)
+        if self.image_evidence and self.img_center_head is not None:
+            output["image_heatmap"] = self.img_center_head(features, rig).heatmap.sigmoid()
+        return output
 
     def extract_features(self, images: Tensor) -> Tensor:
         """(B, N, 3, H, W) -> (B, N, C, H / stride, W / stride), each camera's map in channels_last layout."""
@@ -120,8 +132,27 @@ class BEVDet(Detector):
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""
-        tasks = self(batch.images, batch.rig)["tasks"]
+        output = self(batch.images, batch.rig)
         if self.mirror_test is not None:
-            mirrored = self(*mirror_cameras(batch.images, batch.rig, self.mirror_test))["tasks"]
-            tasks = self.pts_bbox_head.average_with_mirrored(tasks, mirrored, self.mirror_test)
-        return self.pts_bbox_head.decode(tasks)
+            output = self._mean_with_mirrored(output, batch, self.mirror_test)
+        found = self.pts_bbox_head.decode(output["tasks"])
+        if not self.image_evidence:
+            return found
+        return [self._rescored(boxes, output["image_heatmap"][i], batch, i) for i, boxes in enumerate(found)]
+
+    def _mean_with_mirrored(self, output: dict[str, Any], batch: Batch, frame: ReferenceFrame) -> dict[str, Any]:
+        mirrored = self(*mirror_cameras(batch.images, batch.rig, frame))
+        mean = {"tasks": self.pts_bbox_head.average_with_mirrored(output["tasks"], mirrored["tasks"], frame)}
+        if "image_heatmap" in output:
+            seen_again = mirrored["image_heatmap"].flip(-1)[:, mirror_order(batch.rig.names)]
+            mean["image_heatmap"] = (output["image_heatmap"] + seen_again) / 2
+        return mean
+
+    def _rescored(self, boxes: Boxes3D, heatmap: Tensor, batch: Batch, frame: int) -> Boxes3D:
+        assert self.img_center_head is not None
+        rig = batch.rig
+        seen, probability = self.img_center_head.evidence(boxes, heatmap, rig.img_from_ref[frame], rig.image_size_px)
+        mixed = boxes.score ** (1 - self.image_evidence) * probability**self.image_evidence
+        score = torch.where(seen, mixed, boxes.score)
+        order = score.argsort(descending=True, stable=True)
+        return replace(boxes, score=score)[order]

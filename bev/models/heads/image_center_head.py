@@ -135,6 +135,30 @@ class ImageCenterHead(nn.Module):
         point_m = unproject(pixels_px, depth_m, rig.ref_from_img[batch, camera])
         return Seeds(point_m, label.flatten(1).gather(1, pixel), probability, pixel)
 
+    def evidence(
+        self, boxes: Boxes3D, heatmap: Tensor, img_from_ref: Tensor, image_size_px: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """What the images of one frame say of boxes.
+
+        Args:
+            boxes: M boxes of the reference frame.
+            heatmap: (N, K, H, W) probabilities.
+            img_from_ref: (N, 4, 4).
+            image_size_px: (H, W) of the network's images.
+
+        Returns:
+            (M,) bool whether any camera sees the centre, and (M,) the highest probability of the box's class within a
+            pixel of the map around its projections.
+        """
+        nearby = F.max_pool2d(heatmap.float(), 3, 1, 1)
+        center_px, depth_m = project(boxes.center_m, img_from_ref)
+        seen = in_image(center_px, depth_m, image_size_px)
+        height, width = heatmap.shape[-2:]
+        column, row = (center_px / self.stride_px).long().unbind(-1)
+        camera = torch.arange(len(heatmap), device=heatmap.device)[:, None]
+        probability = nearby[camera, boxes.label, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+        return seen.any(0), torch.where(seen, probability, 0.0).amax(0)
+
     def targets(self, boxes: Boxes3D, img_from_ref: Tensor, image_size_px: tuple[int, int]) -> CenterTargets:
         """Ground truth of one frame, (N, 4, 4) projection -> targets of its cameras."""
         height, width = (size // self.stride_px for size in image_size_px)
