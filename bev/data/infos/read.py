@@ -169,7 +169,7 @@ def _joined(raw: list[RawBoxes]) -> tuple[Tensor, Tensor]:
 
 def _clouds(frames: list[InfoFrame], raw: list[RawBoxes], root: Path) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Points, boxes and stated counts of the first frames whose LiDAR file is there."""
-    clouds = []
+    clouds: list[tuple[Tensor, Tensor, Tensor]] = []
     for frame, boxes in zip(frames, raw):
         file = root / locate(root, frame.lidar_file, "LIDAR_TOP")
         if len(clouds) < _CLOUDS and len(boxes.array) and frame.lidar_file and file.is_file():

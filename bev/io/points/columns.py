@@ -80,7 +80,7 @@ def xyz_of_records(records: np.ndarray, names: tuple[str, str, str]) -> np.ndarr
     size = parts[0].itemsize
     adjacent = offsets[1] == offsets[0] + size and offsets[2] == offsets[1] + size
     if parts[0] == parts[1] == parts[2] and parts[0].kind == "f" and size >= 4 and adjacent and len(records):
-        table = np.ndarray((len(records), 3), parts[0], records, offsets[0], (records.strides[0], size))
+        table: np.ndarray = np.ndarray((len(records), 3), parts[0], records, offsets[0], (records.strides[0], size))
         return table
     return positions(*(records[n] for n in names))
 

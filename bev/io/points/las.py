@@ -150,10 +150,10 @@ def write_las(cloud: PointCloud, path: Path) -> None:
     scales, offsets = _scales(xyz, header.scales, header.offsets)
     header.scales, header.offsets = scales, offsets
     standard = set(header.point_format.standard_dimension_names)
-    columns = {name: _fit(column, name, header) for name, column in fields.items()}
-    for name in [n for n in columns if columns[n] is None]:
-        del columns[name]
-        columns[name + "_" if name in standard else name] = fields[name]
+    columns: Columns = {}
+    for name, column in fields.items():
+        fitting = _fit(column, name, header)
+        columns[f"{name}_" if fitting is None and name in standard else name] = column if fitting is None else fitting
     _add_extra(laspy, header, columns, standard)
     points = laspy.ScaleAwarePointRecord.zeros(len(cloud), header=header)
     for axis, column in zip("XYZ", np.rint((xyz - offsets) / scales).T):

@@ -28,6 +28,7 @@ from bev.io.points.columns import (
 from bev.io.points.ply_header import (
     ENCODINGS,
     NAMES,
+    ByteOrder,
     Element,
     Encoding,
     PLYHeader,
@@ -117,7 +118,7 @@ def _read_ascii(data: bytes, header: PLYHeader, vertex: Element, path: Path) -> 
 
 
 def _read_binary(data: bytes, header: PLYHeader, vertex: Element, path: Path) -> np.ndarray:
-    order = "<" if header.encoding == "binary_little_endian" else ">"
+    order: ByteOrder = "<" if header.encoding == "binary_little_endian" else ">"
     at, after = header.data_offset, header.elements.index(vertex)
     for element in header.elements[:after]:
         at = _skip(data, at, element, order, path)
@@ -131,7 +132,7 @@ def _read_binary(data: bytes, header: PLYHeader, vertex: Element, path: Path) ->
     return np.frombuffer(data, record, vertex.count, at).astype(vertex.record("="))
 
 
-def _skip(data: bytes, at: int, element: Element, order: str, path: Path) -> int:
+def _skip(data: bytes, at: int, element: Element, order: ByteOrder, path: Path) -> int:
     """Offset behind an element that starts at ``at``."""
     if not element.has_lists:
         end = at + element.count * element.record(order).itemsize
@@ -177,7 +178,7 @@ def write_ply(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
     comments = list(own.get("comments", []))
     comments += [_WIDE + json.dumps(widths)] if widths else []
     comments += [_GRID + f"{cloud.grid_hw[0]} {cloud.grid_hw[1]}"] if cloud.grid_hw else []
-    order = ">" if encoding == "binary_big_endian" else "<"
+    order: ByteOrder = ">" if encoding == "binary_big_endian" else "<"
     vertex = Element("vertex", len(cloud), [Property(n, c.dtype.newbyteorder("<")) for n, c in columns.items()])
     with whole_file(path) as file:
         file.write(format_header(PLYHeader(encoding, [vertex], comments, 0)))

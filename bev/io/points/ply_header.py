@@ -10,6 +10,7 @@ import numpy as np
 
 from bev.io.errors import FileError
 
+ByteOrder = Literal["<", ">", "="]
 Encoding = Literal["ascii", "binary_little_endian", "binary_big_endian"]
 ENCODINGS: tuple[Encoding, ...] = ("ascii", "binary_little_endian", "binary_big_endian")
 TYPES = {
@@ -37,8 +38,8 @@ class Element:
     count: int
     properties: list[Property]
 
-    def record(self, order: str) -> np.dtype:
-        """One record as a packed structure in the byte order ``<`` or ``>``; only where no property is a list."""
+    def record(self, order: ByteOrder) -> np.dtype:
+        """One record, without lists, as a packed structure; byte order ``<``, ``>`` or the machine's own ``=``."""
         return np.dtype([(p.name, p.dtype.newbyteorder(order)) for p in self.properties])
 
     @property

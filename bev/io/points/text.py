@@ -54,14 +54,15 @@ def parse_rows(lines: Sequence[str], where: str, types: Sequence[np.dtype] | Non
 
 
 def _load(rows: Sequence[str], dtype: np.dtype, where: str) -> np.ndarray:
+    width = len(dtype.names or ())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             return np.loadtxt(rows, dtype, comments=None, ndmin=1)
     except (ValueError, OverflowError, DeprecationWarning) as error:
         for number, row in enumerate(rows, 1):
-            if len(row.split()) != len(dtype):
-                found = f"line {number} of the data has {len(row.split())} values, expected {len(dtype)}"
+            if len(row.split()) != width:
+                found = f"line {number} of the data has {len(row.split())} values, expected {width}"
                 raise FileError(f"{where}: {found}") from error
         raise FileError(f"{where}: {error}") from error
 

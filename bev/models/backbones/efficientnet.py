@@ -146,7 +146,9 @@ class EfficientNet(nn.Module):
         self.variant, self.out_indices = variant, tuple(sorted(out_indices))
         self.activation = nn.ReLU6() if variant == "lite0" else nn.SiLU()
         self._conv_stem, self._bn0 = SameConv2d(3, _STEM, 3, 2, bias=False), _norm(_STEM)
-        channels, blocks, self._after = _STEM, [], []
+        channels = _STEM
+        blocks: list[nn.Module] = []
+        self._after: list[int] = []
         total = sum(stage.blocks for stage in _STAGES)
         for stage in _STAGES:
             for index in range(stage.blocks):

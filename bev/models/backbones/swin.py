@@ -224,8 +224,10 @@ class SwinTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised images -> the maps of ``out_indices``, finest first."""
-        x, maps = self.patch_embed(images), []
+        x: Tensor = self.patch_embed(images)
+        maps: list[Tensor] = []
         for index, stage in enumerate(self.stages):
+            assert isinstance(stage, SwinStage)
             x = stage(x)
             if index in self.out_indices:
                 maps.append(getattr(self, f"norm{index}")(x).permute(0, 3, 1, 2))

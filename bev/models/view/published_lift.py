@@ -55,7 +55,8 @@ class PublishedLiftSplat(nn.Module):
         if compat not in (None, "official"):
             raise ValueError(f"compat is None or 'official', got {compat!r}")
         self.out_channels, self.depth_bins, self.grid = out_channels, depth_bins, grid
-        self.stride_px, self.image_size_px, self.compat = stride_px, tuple(image_size_px), compat
+        self.stride_px, self.compat = stride_px, compat
+        self.image_size_px = (image_size_px[0], image_size_px[1])
         self._kept: tuple[tuple[Tensor, ...], PoolPlan] | None = None
 
     def depth_and_context(self, features: Tensor, rig: CameraRig) -> DepthAndContext:

@@ -1,7 +1,7 @@
 # nuScenes at 704x256 with BEVDet's image augmentation: factors .38 to .55 of 1600x900, the bottom rows kept, a random
-# column window, flips and up to 5.4 degrees of rotation of each image alone. Pillow's bicubic resize, as published. Then
-# the world is turned, scaled and flipped, and classes come equally often (CBGS): the recipe of BEVDet-R50-CBGS, dev2.1.
-# BEVDet-R50 of the first release reads the LiDAR frame and tests at .48: frame="lidar", resize=0.48.
+# column window, flips and up to 5.4 degrees of rotation of each image alone. Pillow's bicubic resize, as published.
+# Then the world is turned, scaled and flipped, and classes come equally often (CBGS): the recipe of BEVDet-R50-CBGS,
+# dev2.1. BEVDet-R50 of the first release reads the LiDAR frame and tests at .48: frame="lidar", resize=0.48.
 _root, _version = "data/nuscenes", "v1.0-trainval"
 _cameras = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")
 _size = (256, 704)

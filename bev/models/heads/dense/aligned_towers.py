@@ -37,7 +37,7 @@ class TaskDecomposition(nn.Module):
         for module in self.layer_attention:
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.001)
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.reduction_conv.conv.weight, std=0.01)
 
     def forward(self, stacked: Tensor, mean: Tensor) -> Tensor:
@@ -75,28 +75,27 @@ class AlignedTowers(nn.Module):
         self.offset = offset
         total = feat_channels * stacked_convs
         widths = [in_channels, *[feat_channels] * stacked_convs]
-        self.inter_convs = nn.ModuleList(ConvModule(a, b, norm=norm) for a, b in zip(widths[:-1], widths[1:]))
+        convs = [ConvModule(a, b, norm=norm) for a, b in zip(widths[:-1], widths[1:])]
+        for conv in convs:
+            nn.init.normal_(conv.conv.weight, std=0.01)
+        self.inter_convs = nn.ModuleList(convs)
         self.cls_decomp = TaskDecomposition(feat_channels, stacked_convs, stacked_convs * 8, norm)
         self.reg_decomp = TaskDecomposition(feat_channels, stacked_convs, stacked_convs * 8, norm)
         self.conv_cls = nn.Conv2d(feat_channels, num_classes, 3, padding=1)
         self.conv_reg = nn.Conv2d(feat_channels, 4, 3, padding=1)
-        self.cls_prob_module = self._branch(total, feat_channels // 4, 1)
-        self.reg_offset_module = self._branch(total, feat_channels // 4, 8)
-        self.scales = nn.ModuleList(Scale() for _ in range(num_levels))
-        for conv in self.inter_convs:
-            nn.init.normal_(conv.conv.weight, std=0.01)
-        start_predictor([self.conv_cls, self.cls_prob_module[-1]], 0.01)
+        start_predictor([self.conv_cls], 0.01)
         start_predictor([self.conv_reg])
+        cls_last, offset_last = (nn.Conv2d(feat_channels // 4, values, 3, padding=1) for values in (1, 8))
+        start_predictor([cls_last], 0.01)
         # Boxes begin where they are: no offsets.
-        start_predictor([self.reg_offset_module[-1]], std=0.001)
+        start_predictor([offset_last], std=0.001)
+        self.cls_prob_module = self._branch(total, cls_last)
+        self.reg_offset_module = self._branch(total, offset_last)
+        self.scales = nn.ModuleList(Scale() for _ in range(num_levels))
 
     @staticmethod
-    def _branch(in_channels: int, mid_channels: int, out_channels: int) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(in_channels, mid_channels, 1),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(mid_channels, out_channels, 3, padding=1),
-        )
+    def _branch(in_channels: int, last: nn.Conv2d) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(in_channels, last.in_channels, 1), nn.ReLU(inplace=True), last)
 
     def forward(self, features: Sequence[Tensor]) -> Maps:
         """Levels (B, in_channels, H_l, W_l) -> ``cls`` (probabilities) and ``box`` (corners in strides)."""

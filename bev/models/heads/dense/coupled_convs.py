@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.conv_module import Activation, ConvModule, Norm
-from bev.models.heads.dense.common import Maps
+from bev.models.heads.dense.common import Maps, start_predictor
 from bev.registry import MODELS
 
 
@@ -40,10 +40,9 @@ class CoupledConvs(nn.Module):
             nn.Identity() if mid_channels is None else ConvModule(a, b, norm=norm or True, activation=activation)
             for a, b in zip(in_channels, widths)
         )
-        self.convs_pred = nn.ModuleList(nn.Conv2d(width, per_cell * (5 + num_classes), 1) for width in widths)
-        for conv in self.convs_pred:
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        convs = [nn.Conv2d(width, per_cell * (5 + num_classes), 1) for width in widths]
+        start_predictor(convs)
+        self.convs_pred = nn.ModuleList(convs)
 
     def forward(self, features: Sequence[Tensor]) -> Maps:
         """Levels (B, C_l, H_l, W_l) -> ``cls``, ``box`` and ``quality`` (objectness)."""

@@ -62,21 +62,20 @@ class LevelTowers(nn.Module):
             pairs = zip(widths[:-1], widths[1:])
             return nn.Sequential(*(kind(a, b, norm=norm or True, activation=activation) for a, b in pairs))
 
-        def predictor(values: int) -> nn.ModuleList:
+        def predictor(values: int, probability: float | None = None) -> nn.ModuleList:
             widths = [feat_channels if stacked_convs else c for c in channels]
-            return nn.ModuleList(
+            convs = [
                 nn.Conv2d(width, count * values, kernel_size, padding=kernel_size // 2)
                 for width, count in zip(widths, priors)
-            )
+            ]
+            start_predictor(convs, probability, std=None)
+            return nn.ModuleList(convs)
 
         self.cls_convs = nn.ModuleList(tower(c) for c in channels)
         self.reg_convs = nn.ModuleList(tower(c) for c in channels)
-        self.conv_cls, self.conv_reg = predictor(num_classes), predictor(box_channels)
-        start_predictor(list(self.conv_cls), prior_probability, std=None)
-        start_predictor(list(self.conv_reg), std=None)
+        self.conv_cls, self.conv_reg = predictor(num_classes, prior_probability), predictor(box_channels)
         if quality is not None:
-            self.conv_quality = predictor(1)
-            start_predictor(list(self.conv_quality), prior_probability, std=None)
+            self.conv_quality = predictor(1, prior_probability)
         if share_convs:
             self._share()
 
@@ -89,7 +88,7 @@ class LevelTowers(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Maps:
         """Levels (B, C_l, H_l, W_l) -> ``cls``, ``box`` and perhaps ``quality``."""
-        maps: Maps = {"cls": [], "box": []} | ({"quality": []} if self.quality else {})
+        maps: Maps = {name: [] for name in ("cls", "box", *(("quality",) if self.quality else ()))}
         for level, x in enumerate(features):
             classes, boxes = self.cls_convs[level](x), self.reg_convs[level](x)
             maps["cls"].append(self.conv_cls[level](classes))

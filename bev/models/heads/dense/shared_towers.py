@@ -82,7 +82,7 @@ class SharedTowers(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> Maps:
         """Levels (B, in_channels, H_l, W_l) -> ``cls``, ``box`` and perhaps ``quality``."""
-        maps: Maps = {"cls": [], "box": []} | ({"quality": []} if self.quality else {})
+        maps: Maps = {name: [] for name in ("cls", "box", *(("quality",) if self.quality else ()))}
         for level, x in enumerate(features):
             classes, boxes = self.cls_convs(x), self.reg_convs(x)
             scale = None if self.scales is None else self.scales[level]
