@@ -42,5 +42,5 @@ def test_errors_of_use(tmp_path: Path) -> None:
     write_points(made_cloud(), tmp_path / "a.pcd")
     assert "--to FORMAT" in run(tmp_path, tmp_path / "out").stderr
     assert run(tmp_path / "a.pcd", tmp_path / "a.pcap").returncode == 1
-    wrong = run(tmp_path / "a.pcd", tmp_path / "a.ply", "--encoding", "utf-8")
+    wrong = run(tmp_path / "a.pcd", tmp_path / "a.ply", "--lossy", "--encoding", "utf-8")
     assert wrong.returncode == 2 and "utf-8" in wrong.stderr
