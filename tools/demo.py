@@ -16,9 +16,9 @@ CONFIG, VERSION, SPLIT = "configs/bevdet/bevdet_tiny_synthetic.py", "v1.0-synthe
 
 def stages(data: Path, out: Path, quick: bool) -> dict[str, str]:
     """The commands by stage, as a user would type them."""
-    # Many short scenes: frames of one scene show the same parked vehicles again and again. A quiet town: 15 boxes a
-    # frame, half as many as nuScenes has; what the full traffic gives is in the README.
-    full = "--scenes 950 --val-scenes 54 --frames-per-scene 3 --sweeps 1 --traffic-percent 40"
+    # Many short scenes: frames of one scene show the same parked vehicles again and again. A quiet town, with less than
+    # half of nuScenes' boxes; what the full traffic gives is in the README.
+    full = "--scenes 640 --val-scenes 40 --frames-per-scene 4 --sweeps 1 --traffic-percent 30"
     scenes = "--scenes 4 --val-scenes 1 --frames-per-scene 8" if quick else full
     # Scored by the next command.
     steps = "train_cfg.val_interval=0" + (" train_cfg.max_steps=4" if quick else "")
