@@ -54,6 +54,7 @@ class _Reader:
             self.intrinsics[name] = matrix
 
     def frame(self, scene: str, row: Frame) -> InfoFrame:
+        """One frame of a recording, checked; raises FileError naming the recording and the frame."""
         where = f"{self.root / 'poses.json'}: recording {scene!r}, frame {row.token!r}"
         pose = _matrix(row.global_from_ego, 4, where)
         for name in row.cameras:
