@@ -187,6 +187,11 @@ class FrameDataset(Dataset[Sample]):
         """``global_from_ref`` of every frame, in order: (4, 4) float64 each, without reading a file."""
         return [torch.from_numpy(self._global_from_ref(int(frame)).copy()) for frame in self.frames]
 
+    def boxes(self, position: int) -> Boxes3D | None:
+        """Ground truth of a sample before the transforms, in its reference frame, without reading a file."""
+        frame = int(self.frames[position])
+        return self._boxes(frame, self._global_from_ref(frame))
+
     def _frame(self, frame: int, position: int, plan: _ImagePlan) -> Sample:
         """One key frame without its previous ones and before the sample transforms."""
         global_from_ref = self._global_from_ref(frame)

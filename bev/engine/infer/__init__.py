@@ -80,7 +80,8 @@ def build_detector(cfg: Config, checkpoint: str | Path, device: str) -> nn.Modul
     file = checkpoint_file(checkpoint)
     load_weights(model, weights_of(load_checkpoint(file), file), file)
     # As in training: images are channels_last.
-    return model.to(device=torch.device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval()
 
 
 def kind_of(model: nn.Module) -> Kind:

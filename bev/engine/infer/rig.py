@@ -14,16 +14,14 @@ from torch import nn
 
 from bev.data.folder import FolderDataset
 from bev.data.folder.schema import Calibration, read_json
-from bev.data.frames import FrameDataset
-from bev.data.sensor_files import SensorFiles
-from bev.data.transforms import ImageTransform
+from bev.data.whole import whole_frames
 from bev.engine.data import build_dataloader
 from bev.engine.infer.detections import write_detections
 from bev.evaluation.nuscenes.submission import to_global
 from bev.geometry.transforms import rigid_from_quaternion
 from bev.models.detectors import FrameStream, StreamingDetector
 from bev.registry import DATASETS, ConfigError, build_node
-from bev.structures import Batch, Boxes3D, Sample
+from bev.structures import Batch, Boxes3D
 from bev.structures.conventions import CAMERAS_DETR3D
 from bev.viz import DrawOptions, RenderError, draw_results
 
@@ -63,7 +61,7 @@ def infer_rig(
     found = _predict(model, frames, cfg, score_threshold, device)
     path = write_detections(out / "detections.json", frames, found, score_threshold)
     try:
-        draw_results(_Drawn(frames), found, out / "pictures", options=DrawOptions(score_threshold=score_threshold))
+        draw_results(whole_frames(frames, "ego"), found, out / "pictures", options=DrawOptions(score_threshold=score_threshold))
     except (ImportError, RenderError) as error:
         raise type(error)(f"{error} (the detections are in {path})") from error
     return path
@@ -129,36 +127,3 @@ def _of_batch(predict: Callable[[Batch], list[Boxes3D]], batch: Batch, frames: F
     except ValueError as error:  # e.g. an embedding that is learned for another number of cameras
         message = f"{frames.root}: the detector cannot take frame {batch.tokens[0]} of this rig: {error}"
         raise ConfigError(message) from error
-
-
-class _Drawn:
-    """The frames as they are drawn: whole pictures, the ego frame, LiDAR points where there are any.
-
-    Args:
-        frames: whose index, cameras and order are used.
-    """
-
-    def __init__(self, frames: FolderDataset) -> None:
-        self._frames = FrameDataset(
-            frames.index,
-            frames.frames,
-            frames.root,
-            frames.cameras,
-            frame="ego",
-            image=ImageTransform(_common_size(frames), crop_y=0.5),
-            load_points=all(frames.index.lidar_file[int(i)] for i in frames.frames),
-            on_error="blank_camera",
-        )
-
-    def __len__(self) -> int:
-        return len(self._frames)
-
-    def __getitem__(self, position: int) -> Sample:
-        return self._frames[position]
-
-
-def _common_size(frames: FolderDataset) -> tuple[int, int]:
-    """(H, W) that holds the picture of every camera once they are scaled to the width of the widest."""
-    pictures, _ = SensorFiles(frames.index, frames.root, frames.channels, blank=True).pictures(0, lambda _: None)
-    width = max(picture.shape[1] for picture in pictures)
-    return max(round(width * picture.shape[0] / picture.shape[1]) for picture in pictures), width
