@@ -14,6 +14,7 @@ from bev.data.checks.findings import Finding
 from bev.data.checks.pictures import Frame, check_colors, check_order
 from bev.data.checks.table import box_table
 from bev.data.checks.verdict import Votes, judge
+from bev.data.checks.witnesses import Cloud
 from bev.data.frames import FrameDataset
 from bev.data.infos.dataset import InfoDataset
 from bev.data.nuscenes.dataset import NuScenesDataset
@@ -47,12 +48,12 @@ class Inspection:
 def inspect_frames(dataset: FrameDataset) -> Inspection:
     """Look for the known silent mistakes; reads tables, and the files of some frames where they are there."""
     index, rows = dataset.index, np.unique(dataset.frames)
-    chosen = _with_following(dataset, spread(rows, _FRAMES // 2))
-    boxes = box_table(index, chosen)
-    clouds = _clouds(dataset, chosen)
+    chosen = with_following(dataset, spread(rows, _FRAMES // 2))
+    clouds = read_clouds(dataset, chosen)
     # nuScenes' ego frame lies on the ground; other vehicles' need not.
-    verdict = judge(boxes, clouds, 0.0 if isinstance(dataset, (NuScenesDataset, InfoDataset)) else None)
-    frames = _frames(dataset, spread(rows, _PICTURES))
+    ground_m = 0.0 if isinstance(dataset, (NuScenesDataset, InfoDataset)) else None
+    verdict = judge(box_table(index, chosen), clouds, ground_m)
+    frames = read_pictures(dataset, spread(rows, _PICTURES))
     findings = [
         *check_files(index, dataset.root, spread(rows, _FILES).tolist(), dataset.cameras),
         *check_cameras(index, spread(rows, _FILES).tolist(), dataset.cameras),
@@ -71,26 +72,26 @@ def spread(rows: np.ndarray, number: int) -> np.ndarray:
     return picked
 
 
-def _with_following(dataset: FrameDataset, rows: np.ndarray) -> list[int]:
+def with_following(dataset: FrameDataset, rows: np.ndarray) -> list[int]:
     """Frames and those after them, as far as the data set has them."""
     after = np.asarray(dataset.index.following)[rows]
     return np.union1d(rows, np.intersect1d(after[after >= 0], dataset.frames)).tolist()
 
 
-def _clouds(dataset: FrameDataset, chosen: Sequence[int]) -> list[tuple[int, np.ndarray]]:
+def read_clouds(dataset: FrameDataset, chosen: Sequence[int]) -> list[Cloud]:
     """Points of some of the chosen frames, as far as they can be read."""
     files = SensorFiles(dataset.index, dataset.root, [], blank=False)
     there = [i for i, row in enumerate(chosen) if (name := dataset.index.lidar_file[row]) and (dataset.root / name).is_file()]
     clouds = []
     for position in spread(np.array(there, np.int64), _CLOUDS).tolist() if there else []:
         try:
-            clouds.append((position, files.points(chosen[position], _ignore).xyz_m.float().numpy()))
+            clouds.append(Cloud(position, files.points(chosen[position], _ignore).xyz_m.double().numpy()))
         except FileError as error:
             _LOG.warning("points are left out of the check: %s", error)
     return clouds
 
 
-def _frames(dataset: FrameDataset, rows: np.ndarray) -> list[Frame]:
+def read_pictures(dataset: FrameDataset, rows: np.ndarray) -> list[Frame]:
     """Pictures and cameras of frames all of whose pictures can be read."""
     index, channels = dataset.index, dataset.channels
     files = SensorFiles(index, dataset.root, channels, blank=False)

@@ -39,13 +39,13 @@ class Verdict:
 
 
 def judge(
-    boxes: BoxTable, clouds: Sequence[tuple[int, np.ndarray]] = (), ground_m: float | None = None
+    boxes: BoxTable, clouds: Sequence[witnesses.Cloud] = (), ground_m: float | None = None
 ) -> Verdict:
     """Hear all witnesses on all readings.
 
     Args:
         boxes: as they are read.
-        clouds: (frame's position, (P, 3) points in its LiDAR frame, m) of some of the frames.
+        clouds: points of some of the frames.
         ground_m: height of the ground in the ego frame; None where it is not known.
     """
     asked = witnesses.should_hold_points(boxes)
@@ -62,7 +62,7 @@ def judge(
 
 
 def hear(
-    boxes: BoxTable, asked: np.ndarray, clouds: Sequence[tuple[int, np.ndarray]], ground_m: float | None
+    boxes: BoxTable, asked: np.ndarray, clouds: Sequence[witnesses.Cloud], ground_m: float | None
 ) -> Votes:
     """What every witness says about the boxes; arguments as of :func:`judge` and ``witnesses.points``."""
     return {
