@@ -100,9 +100,9 @@ class FrameDataset(Dataset[Sample]):
         self.load_points, self.use_valid_flag = load_points, use_valid_flag
         self.history, self.history_pool, self.sweeps, self.on_error = history, history_pool, sweeps, on_error
         self.metainfo = {"classes": CLASSES, "frame": frame, "cameras": self.cameras}
-        self._channels = self._find_channels()
+        self.channels = self._find_channels()
         self._cache: dict[int, tuple[Tensor, Tensor]] | None = {} if cache == "memory" else None
-        self.files = SensorFiles(index, self.root, self._channels, blank=on_error == "blank_camera")
+        self.files = SensorFiles(index, self.root, self.channels, blank=on_error == "blank_camera")
         self.fault_log = FaultLog(len(self.frames))
 
     def _find_channels(self) -> list[int]:
@@ -187,6 +187,11 @@ class FrameDataset(Dataset[Sample]):
         """``global_from_ref`` of every frame, in order: (4, 4) float64 each, without reading a file."""
         return [torch.from_numpy(self._global_from_ref(int(frame)).copy()) for frame in self.frames]
 
+    def boxes(self, position: int) -> Boxes3D | None:
+        """Ground truth of a sample before the transforms, in its reference frame, without reading a file."""
+        frame = int(self.frames[position])
+        return self._boxes(frame, self._global_from_ref(frame))
+
     def _frame(self, frame: int, position: int, plan: _ImagePlan) -> Sample:
         """One key frame without its previous ones and before the sample transforms."""
         global_from_ref = self._global_from_ref(frame)
@@ -206,11 +211,11 @@ class FrameDataset(Dataset[Sample]):
     def _rig(
         self, frame: int, global_from_ref: np.ndarray, homographies: Tensor, size_px: tuple[int, int]
     ) -> CameraRig:
-        calibration = self.index.camera_calibration[frame, self._channels]
+        calibration = self.index.camera_calibration[frame, self.channels]
         if (calibration < 0).any():
             name = self.cameras[int((calibration < 0).argmax())]
             raise FileError(f"{self.root}: frame {self.index.token[frame]} has no calibration of {name}")
-        global_from_ego = self.index.global_from_ego_of_camera[frame, self._channels]
+        global_from_ego = self.index.global_from_ego_of_camera[frame, self.channels]
         global_from_camera = global_from_ego @ self.index.ego_from_camera[calibration]
         return CameraRig(
             intrinsics=torch.from_numpy(self.index.intrinsics[calibration]),
@@ -218,7 +223,7 @@ class FrameDataset(Dataset[Sample]):
             image_aug=homographies,
             image_size_px=size_px,
             names=self.cameras,
-            timestamp_us=torch.from_numpy(self.index.camera_timestamp_us[frame, self._channels]),
+            timestamp_us=torch.from_numpy(self.index.camera_timestamp_us[frame, self.channels]),
         )
 
     def _images(self, frame: int, position: int, plan: _ImagePlan) -> tuple[Tensor, Tensor, bool]:

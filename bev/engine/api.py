@@ -132,13 +132,13 @@ def test(
     runner = Runner(cfg)
     if on_result is not None:
         runner.register_hook(_ResultHook(on_result))
-    runner.load_checkpoint(_checkpoint_file(checkpoint), strict=True)
+    runner.load_checkpoint(checkpoint_file(checkpoint), strict=True)
     with _closing(runner):
         metrics: dict[str, Any] = runner.test()
     return metrics
 
 
-def _checkpoint_file(path: str | Path) -> Path:
+def checkpoint_file(path: str | Path) -> Path:
     """The file itself, or the last checkpoint of a work folder."""
     if not Path(path).is_dir():
         return Path(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bev.structures import CameraRig, PointCloud, Sample
@@ -34,10 +35,16 @@ REF_FRAMES = {"lidar": RefFrame((0.0, 1.0), 0.44, -1.84), "ego": RefFrame((1.0, 
 
 
 def ref_frame(sample: Sample) -> RefFrame:
-    """Reference frame of a sample: said by its boxes or points, else seen from where the front camera looks."""
+    """Reference frame of a sample: said by its boxes or points, else seen from where the front camera looks.
+
+    Where no camera is named so, from their height: above the ground in the ego frame, about the LiDAR's in its own.
+    """
     for part in (sample.boxes, sample.points):
         if part is not None and part.frame in REF_FRAMES:
             return REF_FRAMES[part.frame]
+    if not any("FRONT" in name.upper() for name in sample.rig.names):
+        height_m = torch.linalg.inv(sample.rig.cam_from_ref.double())[..., 2, 3].mean()
+        return REF_FRAMES["ego" if float(height_m) > 0.5 else "lidar"]
     axis = _optical_axes(sample.rig)[_front_camera(sample.rig)]
     return REF_FRAMES["lidar" if abs(axis[1]) > abs(axis[0]) else "ego"]
 

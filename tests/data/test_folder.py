@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,50 +17,15 @@ from bev.geometry.projection import in_image, project
 from bev.io import FileError
 from bev.registry import DATASETS
 from bev.structures import collate
+from tests.data.rig_folder import CAMERAS, turn, write_rig
 from tests.paths import real_data_dir
 
 IMAGE = dict(type="ImageTransform", size=(24, 48))
-CAMERAS = [f"cam{i:02d}" for i in range(11)]
-
-
-def _turn(yaw: float, x: float = 0.0) -> list[list[float]]:
-    c, s = np.cos(yaw), np.sin(yaw)
-    return [[c, -s, 0, x], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-
-
-def _ego_from_camera(yaw: float) -> list[list[float]]:
-    axes = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]], float)
-    return (np.array(_turn(yaw)) @ axes).tolist()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two recordings of three frames and one; odd cameras are smaller; boxes and points in the first."""
-    rng, cameras = np.random.default_rng(0), {}
-    for i, name in enumerate(CAMERAS):
-        height, width = (90, 160) if i % 2 == 0 else (60, 80)
-        k = [[width, 0, width / 2], [0, width, height / 2], [0, 0, 1]]
-        yaw = 2 * np.pi * i / len(CAMERAS)
-        cameras[name] = {"intrinsics": k, "ego_from_camera": _ego_from_camera(yaw), "size_px": [height, width]}
-    box = {"label": "car", "center_m": [10, 1, 0.8], "size_m": [4.5, 1.9, 1.6], "yaw_rad": 0.3, "velocity_mps": [1, 0]}
-    poses: dict[str, list[dict[str, Any]]] = {"monday": [], "tuesday": []}
-    for scene, count in (("monday", 3), ("tuesday", 1)):
-        for f in range(count):
-            token = f"{scene}{f}"
-            frame = {"token": token, "timestamp_us": 500_000 * f + 1, "global_from_ego": _turn(0.1 * f, 3.0 * f)}
-            if scene == "monday":
-                frame |= {"boxes": [box], "lidar": f"lidar/{token}.pcd.bin"}
-                frame["cameras"] = {"cam03": {"timestamp_us": 7, "global_from_ego": _turn(0.1 * f + 0.05)}}
-                (tmp_path / "lidar").mkdir(exist_ok=True)
-                rng.normal(0, 9, (40, 5)).astype("<f4").tofile(tmp_path / frame["lidar"])
-            poses[scene].append(frame)
-            for name, camera in cameras.items():
-                (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
-                picture = rng.integers(0, 255, (*camera["size_px"], 3), np.uint8)
-                cv2.imwrite(str(tmp_path / f"images/{name}/{token}.jpg"), picture)
-    (tmp_path / "calib.json").write_text(json.dumps({"cameras": cameras, "ego_from_lidar": _turn(np.pi / 2, 1.0)}))
-    (tmp_path / "poses.json").write_text(json.dumps(poses))
-    return tmp_path
+    return write_rig(tmp_path)
 
 
 def build(root: Path, **options: Any) -> FolderDataset:
@@ -88,7 +52,7 @@ def test_a_rig_of_eleven_cameras(folder: Path) -> None:
     others = torch.linalg.inv(batch.rig.cam_from_ref[0])[[0, 3]]
     assert float(others[0, :2, 3].norm()) == pytest.approx(0, abs=1e-9)
     lidar = build(folder, load_points=True)[0]
-    back = lidar.boxes.transform(torch.tensor(_turn(np.pi / 2, 1.0)).float(), "ego")
+    back = lidar.boxes.transform(torch.tensor(turn(np.pi / 2, 1.0)).float(), "ego")
     torch.testing.assert_close(back.center_m, batch.boxes[0].center_m, atol=1e-5, rtol=0)
     assert build(folder).tokens == ["monday0", "monday1", "monday2", "tuesday0"]
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from bev.data.folder.kitti import CAMERA, read_kitti
 from bev.data.folder.read import read_folder
+from bev.data.folder.schema import Matrix
 from bev.data.frames import FrameDataset, takes_frame_options
-from bev.data.infos.columns import index_of_infos
+from bev.data.infos.columns import as_named, index_of_infos
 from bev.registry import DATASETS
 
 
@@ -24,6 +25,7 @@ class FolderDataset(FrameDataset):
         root: the folder.
         scenes: names of the recordings to use; None: all.
         cameras: names and order of the cameras; None: as in ``calib.json``.
+        ego_from_lidar: 4x4 m, place of the LiDAR frame where ``calib.json`` has none; None: the ego frame.
         options: arguments of :class:`bev.data.frames.FrameDataset`.
 
     Raises:
@@ -31,10 +33,15 @@ class FolderDataset(FrameDataset):
     """
 
     def __init__(
-        self, root: str, scenes: Sequence[str] | None = None, cameras: Sequence[str] | None = None, **options: Any
+        self,
+        root: str,
+        scenes: Sequence[str] | None = None,
+        cameras: Sequence[str] | None = None,
+        ego_from_lidar: Matrix | None = None,
+        **options: Any,
     ) -> None:
-        frames = read_folder(Path(root), None if scenes is None else list(scenes))
-        index = index_of_infos(frames, Path(root))
+        frames = read_folder(Path(root), None if scenes is None else list(scenes), ego_from_lidar)
+        index = index_of_infos(frames, Path(root), as_named)
         super().__init__(index, np.arange(len(index)), root, cameras=cameras or list(frames[0].cameras), **options)
 
 
@@ -49,5 +56,5 @@ class KittiDataset(FrameDataset):
     """
 
     def __init__(self, root: str, cameras: Sequence[str] = (CAMERA,), **options: Any) -> None:
-        index = index_of_infos(read_kitti(Path(root)), Path(root))
+        index = index_of_infos(read_kitti(Path(root)), Path(root), as_named)
         super().__init__(index, np.arange(len(index)), root, cameras=cameras, **options)

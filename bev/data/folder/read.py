@@ -18,8 +18,13 @@ from bev.structures.conventions import CLASSES
 _ENDINGS = (".jpg", ".jpeg", ".png")
 
 
-def read_folder(root: Path, scenes: list[str] | None = None) -> list[InfoFrame]:
+def read_folder(
+    root: Path, scenes: list[str] | None = None, ego_from_lidar: Matrix | None = None
+) -> list[InfoFrame]:
     """Frames of the recordings (all, or the named ones) of a folder, in the file's order.
+
+    Args:
+        ego_from_lidar: 4x4 m, used where ``calib.json`` has none; None: the LiDAR frame is then the ego frame.
 
     Raises:
         FileError: a file is missing or wrong, or there is no such recording; names the recording and the frame.
@@ -30,8 +35,8 @@ def read_folder(root: Path, scenes: list[str] | None = None) -> list[InfoFrame]:
         if name not in recordings:
             raise FileError(f"{root / 'poses.json'}: there is no recording {name!r}{suggest(name, recordings)}")
     mounts = {n: _matrix(c.ego_from_camera, 4, f"{root / 'calib.json'}: {n}") for n, c in calibration.cameras.items()}
-    ego_from_lidar = _matrix(calibration.ego_from_lidar or np.eye(4).tolist(), 4, f"{root / 'calib.json'}: LiDAR")
-    reader = _Reader(root, calibration, mounts, ego_from_lidar)
+    mount = calibration.ego_from_lidar or ego_from_lidar or np.eye(4).tolist()
+    reader = _Reader(root, calibration, mounts, _matrix(mount, 4, f"{root / 'calib.json'}: LiDAR"))
     frames = [reader.frame(name, row) for name in scenes or recordings for row in recordings[name]]
     tokens = [frame.token for frame in frames]
     if not frames or len(set(tokens)) != len(tokens):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,20 @@ from bev.structures.conventions import CLASSES
 
 # Key frames are half a second apart; the same limit as for nuScenes' velocities.
 _MAX_GAP_US = 1_500_000
+Find = Callable[[Path, str, str], str]
 
 
-def index_of_infos(frames: Sequence[InfoFrame], root: Path) -> FrameIndex:
-    """The same columns as from tables, frames in the file's order; boxes taken to the global frame."""
+def as_named(root: Path, name: str, channel: str) -> str:
+    """The file name as it is: relative to the root, or absolute."""
+    return name
+
+
+def index_of_infos(frames: Sequence[InfoFrame], root: Path, find: Find = locate) -> FrameIndex:
+    """The same columns as from tables, frames in the file's order; boxes taken to the global frame.
+
+    Args:
+        find: (root, name, channel) -> the file name relative to the root; names in info files have several forms.
+    """
     channels = sorted({name for frame in frames for name in frame.cameras})
     scenes = list(dict.fromkeys(frame.scene for frame in frames))
     previous = _previous(frames)
@@ -36,10 +46,10 @@ def index_of_infos(frames: Sequence[InfoFrame], root: Path) -> FrameIndex:
         timestamp_us=np.array([f.timestamp_us for f in frames], np.int64),
         previous=previous,
         following=following,
-        lidar_file=Strings.pack([locate(root, f.lidar_file, "LIDAR_TOP") for f in frames]),
+        lidar_file=Strings.pack([find(root, f.lidar_file, "LIDAR_TOP") for f in frames]),
         global_from_ego=np.array([f.global_from_ego for f in frames]),
         ego_from_lidar=np.array([f.ego_from_lidar for f in frames]),
-        **_join_sensors(_camera_columns(frames, channels, root), _sweep_columns(frames, root)),
+        **_join_sensors(_camera_columns(frames, channels, root, find), _sweep_columns(frames, root, find)),
         **_box_columns(frames),
     )
 
@@ -55,7 +65,7 @@ def _previous(frames: Sequence[InfoFrame]) -> np.ndarray:
     return previous
 
 
-def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: Path) -> dict[str, Any]:
+def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: Path, find: Find) -> dict[str, Any]:
     cells = [(frame.cameras.get(name), name) for frame in frames for name in channels]
     present = [camera for camera, _ in cells if camera is not None]
     shape = (len(frames), len(channels))
@@ -68,7 +78,7 @@ def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: 
     timestamp[there] = [camera.timestamp_us for camera in present]
     pose[there] = np.array([camera.global_from_ego for camera in present]).reshape(-1, 4, 4)
     return {
-        "camera_file": Strings.pack([locate(root, c.file, name) if c is not None else "" for c, name in cells]),
+        "camera_file": Strings.pack([find(root, c.file, name) if c is not None else "" for c, name in cells]),
         "camera_timestamp_us": timestamp,
         "camera_size_px": size,
         "camera_calibration": calibration,
@@ -78,13 +88,13 @@ def _camera_columns(frames: Sequence[InfoFrame], channels: Sequence[str], root: 
     }
 
 
-def _sweep_columns(frames: Sequence[InfoFrame], root: Path) -> dict[str, Any]:
+def _sweep_columns(frames: Sequence[InfoFrame], root: Path, find: Find) -> dict[str, Any]:
     """Each frame's own list of sweeps, its key sweep last; ``sweep_ego_from_lidar`` counts from this dict's mounts."""
     own = [InfoSweep(f.lidar_file, f.timestamp_us, f.ego_from_lidar, f.global_from_ego) for f in frames]
     rows = [sweep for frame, key in zip(frames, own) for sweep in (*frame.sweeps, key)]
     end = np.cumsum([len(frame.sweeps) + 1 for frame in frames], dtype=np.int64)
     return {
-        "sweep_file": Strings.pack([locate(root, s.file, "LIDAR_TOP") for s in rows]),
+        "sweep_file": Strings.pack([find(root, s.file, "LIDAR_TOP") for s in rows]),
         "sweep_timestamp_us": np.array([s.timestamp_us for s in rows], np.int64),
         "sweep_global_from_ego": np.array([s.global_from_ego for s in rows]).reshape(-1, 4, 4),
         "sweep_ego_from_lidar": np.arange(len(rows), dtype=np.int32),
