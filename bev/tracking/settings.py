@@ -66,12 +66,12 @@ class TrackerSettings:
     association: Literal["hungarian", "greedy"] = "hungarian"
     cost: Literal["likelihood", "distance"] = "likelihood"
     gate_sigma: float = 4.0
-    max_age_s: float = 2.0
+    max_age_s: float = 3.0
     confirm_hits: int = 1
     min_score: float = 0.05
     start_score: float = 0.05
     score: Literal["refined", "detection"] = "refined"
-    score_half_life_s: float = 1.0
+    score_half_life_s: float = 2.0
     use_velocity: bool = True
 
     def __post_init__(self) -> None:
