@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--min-score", type=float, default=default.min_score, help="leave out detections below it")
     parser.add_argument("--start-score", type=float, default=default.start_score, help="start no track below it")
     parser.add_argument("--max-age-s", type=float, default=default.max_age_s, help="a track unseen for longer ends")
-    parser.add_argument("--confirm-hits", type=int, default=default.confirm_hits, help="detections before it is written")
+    parser.add_argument("--confirm-hits", type=int, default=default.confirm_hits, help="detections before it counts")
     parser.add_argument("--no-velocity", dest="use_velocity", action="store_false", help="do not trust velocities")
     return parser.parse_args(arguments)
 

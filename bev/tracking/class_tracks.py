@@ -76,7 +76,8 @@ class ClassTracks:
         return len(self.id)
 
     def predict(self, dt_s: float) -> None:
-        """Move every track on by ``dt_s``."""
+        """Move every track on by ``dt_s``; those that were not seen for too long end."""
+        self._keep(self.unseen_s + dt_s <= self._common.max_age_s)
         moved, transition, noise = self._model.step(self.plane.mean, dt_s, self._setting.noise)
         self.plane = kalman.predict(self.plane, moved, transition, noise)
         still = np.broadcast_to(np.eye(4), (len(self), 4, 4))
@@ -98,7 +99,7 @@ class ClassTracks:
         row[detections] = tracks
         row[alone] = len(self) + np.arange(len(alone))
         self._start(seen[alone])
-        new_row = np.append(self._end(), -1)  # the last one for detections without a track
+        new_row = np.append(self._end_tentative(), -1)  # the last one for detections without a track
         return new_row[row]
 
     def _associate(self, seen: Observed) -> Pairs:
@@ -143,14 +144,16 @@ class ClassTracks:
         self.score = np.append(self.score, np.clip(seen.score, 0, 1))
         self.votes = np.append(self.votes, np.ones(len(seen)))
 
-    def _end(self) -> np.ndarray:
-        """Drop tracks; returns (N,) the new row of every old one, -1 where it ended."""
-        tentative = self.hits < self._common.confirm_hits
-        live = np.where(tentative, self.unseen_s == 0, self.unseen_s <= self._common.max_age_s)
+    def _end_tentative(self) -> np.ndarray:
+        """Drop tracks that are missed before they are confirmed; returns (N,) each one's new row, -1 if it ended."""
+        live = (self.hits >= self._common.confirm_hits) | (self.unseen_s == 0)
+        self._keep(live)
+        return np.where(live, np.cumsum(live) - 1, -1)
+
+    def _keep(self, live: np.ndarray) -> None:
         self.plane, self.shape = self.plane[live], self.shape[live]
         self.id, self.hits, self.unseen_s = self.id[live], self.hits[live], self.unseen_s[live]
         self.score, self.votes = self.score[live], self.votes[live]
-        return np.where(live, np.cumsum(live) - 1, -1)
 
     def _measure(self, seen: Observed, yaw_rad: np.ndarray) -> np.ndarray:
         velocity = seen.velocity_mps if self._common.use_velocity else np.full_like(seen.velocity_mps, np.nan)

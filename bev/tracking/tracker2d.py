@@ -100,15 +100,15 @@ class Tracker2D:
             raise ValueError(f"time {time_s} s does not follow {self._time_s} s")
         first = self._time_s is None
         dt_s, self._time_s = time_s - (time_s if self._time_s is None else self._time_s), time_s
+        self._keep(np.flatnonzero(self._unseen_s + dt_s <= self.settings.max_age_s))
         in_last_frame = self._unseen_s == 0
         self._predict(dt_s)
         track = self._associate(boxes, score, label, in_last_frame)
         self._correct(track, boxes)
-        missed = np.setdiff1d(np.arange(len(self._id)), track)
-        ended = missed[~self._confirmed[missed] | (self._unseen_s[missed] > self.settings.max_age_s)]
         track = self._start(track, boxes, score, label, confirmed=first)
-        number = np.where((track >= 0) & np.append(self._confirmed, False)[track], np.append(self._id, -1)[track], -1)
-        self._keep(np.setdiff1d(np.arange(len(self._id)), ended))
+        # The last entries are for detections without a track.
+        number = np.where(np.append(self._confirmed, False)[track], np.append(self._id, -1)[track], -1)
+        self._keep(np.flatnonzero(self._confirmed | (self._unseen_s == 0)))
         return number
 
     def _predict(self, dt_s: float) -> None:
