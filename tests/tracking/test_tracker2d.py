@@ -81,21 +81,21 @@ def test_boxes_that_only_touch_are_not_the_same() -> None:
     assert ids(tracker, 1, at(140, width=40)) == [-1]
 
 
-def test_a_noisy_video_has_few_switches_and_fewer_than_overlap_alone() -> None:
-    """Eight people on straight lines, detections shaken and every tenth missing."""
-    switches = {}
-    for name, settings in (("kalman", Tracker2DSettings()), ("still", Tracker2DSettings(velocity_noise=1e-6))):
-        rng, tracker, last, switches[name] = np.random.default_rng(0), Tracker2D(settings), {}, 0
-        start, speed = rng.uniform([50, 50], [1200, 500], (8, 2)), rng.uniform(-180, 180, (8, 2)) * [1, 0.2]
-        for k in range(60):
-            seen = np.flatnonzero(rng.random(8) > 0.1)
-            corner = (start + speed * STEP_S * k)[seen] + rng.normal(0, 2, (len(seen), 2))
-            boxes = [at(x, y) for x, y in corner.tolist()]
-            for person, number in zip(seen.tolist(), ids(tracker, k, *boxes)):
-                if number >= 0:
-                    switches[name] += last.setdefault(person, number) != number
-                    last[person] = number
-    assert switches["kalman"] <= 4
+def test_a_noisy_video_has_few_switches() -> None:
+    """Eight people on straight lines, detections shaken and every tenth missing: 430 detections, at most 4 switches."""
+    rng, tracker, last, switches = np.random.default_rng(0), Tracker2D(), {}, 0
+    start, speed = rng.uniform([50, 50], [1200, 500], (8, 2)), rng.uniform(-180, 180, (8, 2)) * [1, 0.2]
+    numbered = 0
+    for k in range(60):
+        seen = np.flatnonzero(rng.random(8) > 0.1)
+        corner = (start + speed * STEP_S * k)[seen] + rng.normal(0, 2, (len(seen), 2))
+        boxes = [at(x, y) for x, y in corner.tolist()]
+        for person, number in zip(seen.tolist(), ids(tracker, k, *boxes)):
+            if number >= 0:
+                numbered += 1
+                switches += last.setdefault(person, number) != number
+                last[person] = number
+    assert switches <= 4 and numbered > 420
 
 
 def test_a_batch_of_tensors_and_nothing_at_all() -> None:
