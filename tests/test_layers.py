@@ -17,6 +17,7 @@ LAYER = {
     "data": 3,
     "models": 3,
     "evaluation": 4,
+    "tracking": 4,
     "engine": 4,
     "viz": 4,
     "deploy": 4,

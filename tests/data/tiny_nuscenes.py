@@ -29,7 +29,10 @@ def token(*parts: Any) -> str:
 class TinyNuScenes:
     """Builds the tables; ``write`` puts them and the sensor files into a folder."""
 
-    def __init__(self, seed: int = 0, objects: int = 12) -> None:
+    # One gap is too long for a velocity.
+    steps_us: tuple[int, ...] = (0, 500_000, 498_117, 3_100_000)
+
+    def __init__(self, seed: int = 0, objects: int = 12, frames: dict[str, int] = _FRAMES) -> None:
         self.rng = np.random.default_rng(seed)
         self.tables: dict[str, list[dict[str, Any]]] = {
             name: []
@@ -39,7 +42,7 @@ class TinyNuScenes:
             ).split()
         }
         self._add_static()
-        for scene, count in _FRAMES.items():
+        for scene, count in frames.items():
             self._add_scene(scene, count, objects)
 
     def _add(self, table: str, **row: Any) -> str:
@@ -80,8 +83,7 @@ class TinyNuScenes:
         )
         calibrations = {s["channel"]: self._add_calibration(scene, s) for s in self.tables["sensor"]}
         start = 1_530_000_000_000_000 + int(self.rng.integers(10**12))
-        # One gap is too long for a velocity.
-        times = start + np.cumsum([0, 500_000, 498_117, 3_100_000][:count])
+        times = start + np.cumsum(self.steps_us[:count])
         for i in range(count):
             neighbours = {"prev": samples[i - 1] if i else "", "next": samples[i + 1] if i + 1 < count else ""}
             self._add("sample", token=samples[i], timestamp=int(times[i]), scene_token=token(scene), **neighbours)

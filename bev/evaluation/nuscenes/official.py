@@ -57,7 +57,7 @@ def devkit_tables(root: str | Path, version: str) -> Any:
 @lru_cache(maxsize=2)
 def _load_devkit(root: str, version: str, state: tuple[tuple[str, int, int], ...]) -> Any:
     devkit = require("nuscenes", extra="nuscenes")
-    with _silence():
+    with silence():
         return devkit.NuScenes(version=version, dataroot=root, verbose=False)
 
 
@@ -67,7 +67,7 @@ def _score(
     evaluate = require("nuscenes.eval.detection.evaluate", extra="nuscenes")
     loaders = require("nuscenes.eval.common.loaders", extra="nuscenes")
     box_class = evaluate.DetectionBox
-    with _silence():
+    with silence():
         truth = loaders.load_gt_of_sample_tokens(tables, list(wanted), box_class)
         predicted = type(truth)()
         for token in wanted:
@@ -75,7 +75,7 @@ def _score(
         scorer = evaluate.DetectionEval.__new__(evaluate.DetectionEval)
         scorer.cfg, scorer.verbose = _config(settings), False
         scorer.gt_boxes, scorer.pred_boxes = (
-            _prepare(loaders, tables, boxes, scorer.cfg.class_range) for boxes in (truth, predicted)
+            prepare_boxes(loaders, tables, boxes, scorer.cfg.class_range) for boxes in (truth, predicted)
         )
         metrics, data = scorer.evaluate()
     curves = {
@@ -114,7 +114,8 @@ def _eval_box(box_class: Any, box: Any) -> Any:
     )
 
 
-def _prepare(loaders: Any, tables: Any, boxes: Any, class_range_m: dict[str, float]) -> Any:
+def prepare_boxes(loaders: Any, tables: Any, boxes: Any, class_range_m: dict[str, float]) -> Any:
+    """Distances and filters of the devkit's ``loaders`` on its ``boxes``, as its ``DetectionEval`` and tracking do."""
     if not boxes.all:
         return boxes  # the devkit's filter stops at an empty set
     return loaders.filter_eval_boxes(tables, loaders.add_center_dist(tables, boxes), class_range_m)
@@ -132,7 +133,7 @@ def _summary(metrics: Any, config: Any, samples: int) -> Scores:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """The devkit prints and draws progress bars whatever ``verbose`` says."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ from bev.registry import suggest
 from bev.structures import Boxes3D
 from bev.structures.boxes3d import Frame
 from bev.structures.conventions import ATTRIBUTES, CLASSES, default_attribute
+
+Record = TypeVar("Record", bound=msgspec.Struct)
 
 CAMERA_ONLY = {
     "use_camera": True,
@@ -176,6 +178,12 @@ def read_bytes(path: str | Path) -> bytes:
 
 def find_fault(path: str | Path, data: bytes, error: msgspec.DecodeError) -> Submission:
     """Decode again slowly, to name the record; also reads the NaN that Python writes."""
+    meta, results = decode_slowly(path, data, error)
+    return Submission(meta, {token: convert_sample(path, token, boxes) for token, boxes in results.items()})
+
+
+def decode_slowly(path: str | Path, data: bytes, error: msgspec.DecodeError) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``meta`` and ``results`` of a file that the fast decoder refused; raises FileError where they are not there."""
     try:
         document = json.loads(data)
     except ValueError as broken:
@@ -183,33 +191,51 @@ def find_fault(path: str | Path, data: bytes, error: msgspec.DecodeError) -> Sub
     results = document.get("results") if isinstance(document, dict) else None
     if not isinstance(results, dict) or not isinstance(document.get("meta"), dict):
         raise FileError(f"{path}: expected an object with 'meta' and 'results', objects both") from error
-    return Submission(document["meta"], {token: convert_sample(path, token, boxes) for token, boxes in results.items()})
+    return document["meta"], results
 
 
 def convert_sample(path: str | Path, token: str, boxes: Any) -> list[Detection]:
     """Records of decoded JSON; raises FileError naming the sample, the record's number and the field."""
+    return convert_records(path, token, boxes, Detection)
+
+
+def convert_records(path: str | Path, token: str, boxes: Any, kind: type[Record]) -> list[Record]:
+    """As :func:`convert_sample`, for records of any type."""
     try:
-        return msgspec.convert(boxes, list[Detection])
+        return msgspec.convert(boxes, list[kind])  # type: ignore[valid-type]
     except msgspec.ValidationError as invalid:
         raise FileError(f"{path}: sample {token}: {invalid}") from invalid
 
 
 def check_sample(path: str | Path, token: str, boxes: Sequence[Detection]) -> None:
     """Raise FileError for the first record that the evaluation cannot use."""
-    if len(boxes) > MAX_BOXES:
-        raise FileError(f"{path}: sample {token} has {len(boxes)} boxes, at most {MAX_BOXES} are allowed")
+    check_count(path, token, len(boxes))
     for i, box in enumerate(boxes):
         where = f"{path}: sample {token}, box {i}"
-        if box.sample_token != token:
-            raise FileError(f"{where}: its sample_token is {box.sample_token!r}")
-        if box.detection_name not in CLASSES:
-            raise FileError(f"{where}: unknown class {box.detection_name!r}{suggest(box.detection_name, CLASSES)}")
-        if box.attribute_name and box.attribute_name not in ATTRIBUTES:
-            hint = suggest(box.attribute_name, ATTRIBUTES)
-            raise FileError(f"{where}: unknown attribute {box.attribute_name!r}{hint}")
-        numbers = (*box.translation, *box.size, *box.rotation, box.detection_score)
-        # nuScenes takes a velocity that is not known.
-        if not all(map(math.isfinite, numbers)) or any(map(math.isinf, box.velocity)):
-            raise FileError(f"{where}: holds a NaN or infinite value")
-        if min(box.size) <= 0 or not any(box.rotation):
-            raise FileError(f"{where}: size {box.size} and rotation {box.rotation} must be positive and not zero")
+        check_name(where, "class", box.detection_name, CLASSES)
+        if box.attribute_name:
+            check_name(where, "attribute", box.attribute_name, ATTRIBUTES)
+        check_numbers(where, token, box, box.detection_score)
+
+
+def check_count(path: str | Path, token: str, count: int) -> None:
+    """Raise FileError for more than 500 boxes in a sample."""
+    if count > MAX_BOXES:
+        raise FileError(f"{path}: sample {token} has {count} boxes, at most {MAX_BOXES} are allowed")
+
+
+def check_name(where: str, what: str, name: str, known: Sequence[str]) -> None:
+    """Raise FileError, with the nearest name, for one that is not known."""
+    if name not in known:
+        raise FileError(f"{where}: unknown {what} {name!r}{suggest(name, known)}")
+
+
+def check_numbers(where: str, token: str, box: Any, score: float) -> None:
+    """Raise FileError for numbers of a record that no evaluation can use; a velocity may be NaN: it is not known."""
+    if box.sample_token != token:
+        raise FileError(f"{where}: its sample_token is {box.sample_token!r}")
+    numbers = (*box.translation, *box.size, *box.rotation, score)
+    if not all(map(math.isfinite, numbers)) or any(map(math.isinf, box.velocity)):
+        raise FileError(f"{where}: holds a NaN or infinite value")
+    if min(box.size) <= 0 or not any(box.rotation):
+        raise FileError(f"{where}: size {box.size} and rotation {box.rotation} must be positive and not zero")

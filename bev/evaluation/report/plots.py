@@ -46,6 +46,7 @@ def panels(
     limits: tuple[float, float] | None = (0, 1.02),
 ) -> bytes:
     """One small panel a name, each with the same few lines (x, y) by name."""
+    columns = min(columns, max(len(lines), 2))
     rows = -(-len(lines) // columns)
     figure, axes = _axes(rows, columns, 2.5, 2.3, sharex=True, sharey=limits is not None)
     names = list(dict.fromkeys(name for panel in lines.values() for name in panel))
