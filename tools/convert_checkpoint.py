@@ -1,7 +1,7 @@
 """Published weights as a checkpoint of this library: ``python tools/convert_checkpoint.py SRC DST [--from FAMILY]``.
 
-SRC is a file of DETR3D, BEVDet, BEVDepth, BEVFormer, PETR, StreamPETR (the authors' or mmdet3d 1.x's) or YOLOX (``.pth``
-or its ``.onnx`` export); the network's configuration is found among the published ones or given. Everything must fit.
+SRC is a file of DETR3D, BEVDet, BEVDepth, BEVFormer, PETR or StreamPETR (the authors' or mmdet3d 1.x's), or of YOLOX
+(``.pth`` or its ``.onnx`` export); the configuration is found among the published ones or given. Everything must fit.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bev.engine.conversion import MMDET3D, convert_file, convert_onnx  # noqa: E
 from bev.models.checkpoints import FAMILIES  # noqa: E402
 from bev.registry import ConfigError  # noqa: E402
 
-for project in ("petr", "streampetr"):  # which make their files known
-    import_module(f"projects.{project}")
+for path in sorted(ROOT.glob("projects/*/checkpoint.py")):  # each makes its method's files known
+    import_module(f"projects.{path.parent.name}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from bev.engine.config import load_config
 from bev.io.checkpoint import CheckpointError, LoadReport, save_checkpoint
-from bev.models.checkpoints import Conversion, Family, Properties, convert, properties_of_model, read_published
+from bev.models.checkpoints import Conversion, Family, convert, properties_of_model, read_published
 from bev.models.checkpoints.families import box_convention_of, detect_family, family_named
 from bev.models.checkpoints.files import PublishedWeights
 from bev.models.detectors import DenseDetector
@@ -22,6 +23,7 @@ from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D, BoxConvention
 
 MMDET3D = "mmdet3d"  # not a method: any method's weights as mmdet3d 1.x keeps them
+Shape = tuple[int, ...]
 _SHOWN = 8
 
 
@@ -108,7 +110,7 @@ def _box_code(
         return said, f"the file was written by {', '.join(f'{k} {v}' for k, v in published.versions.items())}"
     if kind.ambiguous and family is None:
         raise CheckpointError(
-            f"checkpoint {source} is of {kind.name}, but whose: the authors' files and mmdet3d's have the same names and "
+            f"checkpoint {source} is of {kind.name}, but whose: the authors' files and mmdet3d's have equal names and "
             f"other boxes, and it does not say; tell with --from {kind.name} (authors) or --from mmdet3d (1.x)"
         )
     return usual, f"as the authors of {kind.name}"
@@ -118,26 +120,27 @@ def _configuration(
     config: str | Path | None, kind: Family, published: PublishedWeights, root: Path
 ) -> tuple[str | Path, Config, nn.Module]:
     """The user's configuration, or the published one whose names and shapes the file has most of."""
-    if config is not None:
+    if config is None:
+        renamed = {name: tuple(value.shape) for name, value in kind.rename(published.weights).items()}
+        config = max(kind.configs, key=lambda name: _overlap(renamed, published_shapes(root / name)))
+        cfg = load_config(root / config)
+    else:
         cfg = load_config(config)
-        return config, cfg, _build(cfg, meta=False)
-    renamed = kind.rename(published.weights)
-    best: tuple[int, str | Path] = (-1, "")
-    for name in kind.configs:
-        own = _build(load_config(root / name), meta=True).state_dict()
-        shared = sum(key in own and own[key].shape == value.shape for key, value in renamed.items())
-        # Of two that hold all of the file's, the smaller one: what it has no place for is not counted.
-        best = max(best, (2 * shared - len(own), name), key=lambda pair: pair[0])
-        if best == (-1, ""):
-            best = (2 * shared - len(own), name)
-    cfg = load_config(root / best[1])
-    return best[1], cfg, _build(cfg, meta=False)
+    return config, cfg, MODELS.build(cfg.model)
 
 
-def _build(cfg: Config, meta: bool) -> nn.Module:
-    with torch.device("meta" if meta else "cpu"):
-        model: nn.Module = MODELS.build(cfg.model)
-    return model
+def _overlap(given: Mapping[str, Shape], own: Mapping[str, Shape]) -> int:
+    """Tensors that fit less those that the model lacks: of two models that hold all of them, the smaller wins."""
+    fitting = sum(own.get(name) == shape for name, shape in given.items())
+    return 2 * fitting - len(own)
+
+
+@lru_cache(maxsize=None)
+def published_shapes(config: Path) -> Mapping[str, Shape]:
+    """Names and shapes of a configuration's model, without making its weights."""
+    with torch.device("meta"):
+        model = MODELS.build(load_config(config).model)
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def _cameras(cfg: Mapping[str, Any]) -> tuple[str, ...] | None:

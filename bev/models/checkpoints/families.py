@@ -21,8 +21,8 @@ Weights = Mapping[str, Tensor]
 def openmmlab_names(weights: Weights) -> dict[str, Tensor]:
     """Names of OpenMMLab's camera detectors -> ours: they are ours, but for those of old files and of FCOS3D.
 
-    ``conv2_offset`` is the deformable offset of mmdet < 2.0; ``backbone.`` and ``neck.`` are what single-image detectors
-    (FCOS3D, from which DETR3D starts) call their parts.
+    ``conv2_offset`` is the deformable offset of mmdet < 2.0; ``backbone.`` and ``neck.`` are what single-image
+    detectors (FCOS3D, from which DETR3D starts) call their parts.
     """
     renamed = {}
     for name, value in weights.items():
@@ -144,8 +144,6 @@ def _bevdepth(weights: Weights) -> dict[str, Tensor]:
         raise CheckpointError(str(error)) from error
 
 
-_YOLOX = tuple(f"configs/yolox/yolox_{size}_coco.py" for size in ("nano",))
-
 register_family(
     Family(
         "detr3d",
@@ -190,7 +188,7 @@ register_family(
     Family(
         "yolox",
         (r"^backbone\.backbone\.(stem|dark2)\.", r"^head\.(stems|cls_preds)\."),
-        _YOLOX,
+        ("configs/yolox/yolox_nano_coco.py",),
         lambda weights: Properties(),
         rename=from_yolox,
     )
