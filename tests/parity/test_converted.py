@@ -162,7 +162,8 @@ def test_bevdet(path: Path, tmp_path: Path) -> None:
     assert "box code: mmdet3d_v0 -> mmdet3d_v1 in 24 tensors" in notes
     encoded = golden["out.bev_neck"]
     ours = model.pts_bbox_head.decode(model.pts_bbox_head(encoded))
-    for sample, (boxes, theirs) in enumerate(zip(ours, published.pts_bbox_head.decode(published.pts_bbox_head(encoded)))):
+    before = published.pts_bbox_head.decode(published.pts_bbox_head(encoded))
+    for sample, (boxes, theirs) in enumerate(zip(ours, before)):
         expected = golden.group(f"out.get_bboxes.{sample}")
         assert len(boxes) == len(expected["scores"]) and torch.equal(boxes.label, theirs.label)
         order = expected["scores"].sort(descending=True, stable=True).indices

@@ -59,8 +59,9 @@ def properties_of_model(model: nn.Module, cameras: tuple[str, ...] | None = None
     """
     coder = getattr(getattr(model, "pts_bbox_head", None), "coder", None)
     boxes: BoxConvention | None = getattr(coder, "convention", None)
-    if boxes is None and hasattr(coder, "legacy_box_code"):
-        boxes = "mmdet3d_v0" if coder.legacy_box_code else "mmdet3d_v1"
+    legacy = getattr(coder, "legacy_box_code", None)
+    if boxes is None and legacy is not None:
+        boxes = "mmdet3d_v0" if legacy else "mmdet3d_v1"
     return Properties(boxes, getattr(coder, "frame", None), cameras, _colours(getattr(model, "preprocess", None)))
 
 
@@ -68,4 +69,5 @@ def _colours(preprocess: nn.Module | None) -> Colours | None:
     if not isinstance(preprocess, ImageNormalizer):
         return None
     # Numbers of a configuration, not of a buffer: the model may have been built on the meta device.
-    return Colours("bgr" if preprocess.flip_channels else "rgb", preprocess.mean_values, preprocess.std_values)
+    (m0, m1, m2), (s0, s1, s2) = preprocess.mean_values, preprocess.std_values
+    return Colours("bgr" if preprocess.flip_channels else "rgb", (m0, m1, m2), (s0, s1, s2))
