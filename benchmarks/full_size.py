@@ -172,8 +172,8 @@ def table(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
     """Markdown."""
     lines = [
         "# Every published configuration at full size",
-        f"One frame of six cameras on a CPU ({threads} thread{'s' * (threads > 1)}, float32), random weights and images,"
-        " real rig; `python -m benchmarks.full_size`. Seconds of the processor, without warm-up, on a machine that was"
+        f"One frame of six cameras on a CPU ({threads} thread{'s' * (threads > 1)}, float32), random weights and"
+        " images, real rig; `python -m benchmarks.full_size`. Seconds of the processor, without warm-up, on a machine that was"
         " busy with other work; memory is the peak of the whole process.",
         "",
         "| configuration | image | parameters | of the backbone (published) | outputs | peak MB | CPU seconds |",
@@ -202,29 +202,54 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", metavar="CONFIG", choices=list(PUBLISHED), help="measure one, print its row as JSON")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that an interrupted run wrote")
     args = parser.parse_args()
     if args.only:
         torch.set_num_threads(args.threads)
         print(json.dumps(measure(args.only)))
         return 0
-    rows = []
-    for name in PUBLISHED:
+    rows = _known_rows(args.threads) if args.resume else {}
+    for name in sorted(PUBLISHED, key=_pixels):  # the quick ones first
+        if name in rows:
+            continue
         command = [sys.executable, "-m", "benchmarks.full_size", "--only", name, "--threads", str(args.threads)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             print(f"{name} failed ({done.returncode}):\n{done.stderr[-2000:]}", file=sys.stderr)
             return 1
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        row = rows[-1]
+        row = rows[name] = json.loads(done.stdout.splitlines()[-1])
         print(f"{name:58s} {row['parameters']:>11,} {row['peak_mb']:6d} MB {row['cpu_seconds']:7.2f} s", *row["wrong"])
         sys.stdout.flush()
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
+        _write(rows, args.threads)
+    print(json.dumps(_write(rows, args.threads)))
+    return 1 if any(row["wrong"] or not row["finite"] for row in rows.values()) else 0
+
+
+def _pixels(name: str) -> int:
+    height, width = load_config(ROOT / name).test_dataloader.dataset.image.size
+    return int(height) * int(width)
+
+
+def _write(rows: Mapping[str, Any], threads: int) -> dict[str, Any]:
+    """Both files, in the order of :data:`PUBLISHED`, after every row: the large models take minutes."""
+    cases = [rows[name] for name in PUBLISHED if name in rows]
     device = platform.processor() or platform.machine()
-    result = {"name": "full_size", "device": device, "threads": args.threads, "versions": versions, "cases": rows}
+    result = {"name": "full_size", "device": device, "threads": threads, "versions": _versions(), "cases": cases}
     (RESULTS / "full_size.json").write_text(json.dumps(result, indent=1) + "\n")
-    (RESULTS / "full_size.md").write_text(table(rows, args.threads))
-    print(json.dumps(result))
-    return 1 if any(row["wrong"] or not row["finite"] for row in rows) else 0
+    (RESULTS / "full_size.md").write_text(table(cases, threads))
+    return result
+
+
+def _known_rows(threads: int) -> dict[str, Any]:
+    """Rows of an interrupted run with the same versions."""
+    path = RESULTS / "full_size.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    same = (known.get("versions"), known.get("threads")) == (_versions(), threads)
+    return {row["config"]: row for row in known["cases"]} if same else {}
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "python": platform.python_version()}
 
 
 if __name__ == "__main__":
