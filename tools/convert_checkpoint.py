@@ -1,6 +1,7 @@
-"""Published weights as a checkpoint of this library: ``python tools/convert_checkpoint.py CONFIG WEIGHTS OUT``.
+"""Published weights as a checkpoint of this library: ``python tools/convert_checkpoint.py SRC DST [--from FAMILY]``.
 
-WEIGHTS is an official YOLOX checkpoint (``.pth``) or its ONNX export (``.onnx``, batch norms folded).
+SRC is a file of DETR3D, BEVDet, BEVDepth, BEVFormer, PETR or StreamPETR (the authors' or mmdet3d 1.x's), or of YOLOX
+(``.pth`` or its ``.onnx`` export); the configuration is found among the published ones or given. Everything must fit.
 """
 
 from __future__ import annotations
@@ -8,42 +9,46 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
-from torch import Tensor
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # projects are beside tools, not installed
 
-from bev.engine import load_config, main
-from bev.io.checkpoint import load_checkpoint, load_weights, save_checkpoint, weights_of
-from bev.models.detectors import DenseDetector
-from bev.models.detectors.yolox_weights import from_official, load_onnx
-from bev.registry import MODELS, ConfigError
+from bev.engine import main  # noqa: E402
+from bev.engine.conversion import MMDET3D, convert_file, convert_onnx  # noqa: E402
+from bev.models.checkpoints import FAMILIES  # noqa: E402
+from bev.registry import ConfigError  # noqa: E402
+
+for path in sorted(ROOT.glob("projects/*/checkpoint.py")):  # each makes its method's files known
+    import_module(f"projects.{path.parent.name}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Convert published YOLOX weights.")
-    parser.add_argument("config", help="configuration of the same network, e.g. configs/yolox/yolox_nano_coco.py")
-    parser.add_argument("weights", help="official checkpoint (.pth), or its ONNX export (.onnx)")
-    parser.add_argument("out", help="checkpoint to write")
+    parser = argparse.ArgumentParser(description="Convert published weights.")
+    parser.add_argument("source", metavar="SRC", help="published checkpoint")
+    parser.add_argument("destination", metavar="DST", help="checkpoint to write")
+    families = (*sorted(FAMILIES), MMDET3D)
+    parser.add_argument("--from", dest="family", choices=families, help="whose file it is (default: told by its names)")
+    parser.add_argument("--config", help="configuration of the network (default: the published one that fits)")
+    parser.add_argument("--boxes", choices=("mmdet3d_v0", "mmdet3d_v1"), help="box code of SRC: mmdet3d < 1.0, >= 1.0")
+    parser.add_argument("--allow-partial", action="store_true", help="write what fits, although not all does")
+    parser.add_argument("--no-ema", action="store_true", help="the plain weights, although SRC has a moving average")
     return parser.parse_args(arguments)
-
-
-def official_weights(path: str) -> dict[str, Tensor]:
-    """The state dict of an official checkpoint, which calls it ``model``."""
-    checkpoint = load_checkpoint(path)
-    return weights_of(checkpoint["model"] if isinstance(checkpoint.get("model"), dict) else checkpoint, path)
 
 
 def run() -> int:
     args = parse()
-    model = MODELS.build(load_config(args.config).model)
-    if not isinstance(model, DenseDetector):
-        raise ConfigError(f"config key 'model' builds a {type(model).__name__}, expected a DenseDetector")
-    if args.weights.endswith(".onnx"):
-        load_onnx(model, args.weights)
+    if args.source.endswith(".onnx"):
+        if args.config is None:
+            raise ConfigError("an ONNX file needs --config, e.g. configs/yolox/yolox_nano_coco.py")
+        print(convert_onnx(args.source, args.destination, args.config))
     else:
-        load_weights(model, from_official(official_weights(args.weights)), args.weights)
-    save_checkpoint({"state_dict": model.state_dict(), "meta": {"source": args.weights}}, args.out)
-    print(f"wrote {args.out}")
+        options = dict(boxes=args.boxes, partial=args.allow_partial, plain=args.no_ema, root=ROOT)
+        done = convert_file(args.source, args.destination, args.family, args.config, **options)
+        print(*done.lines, sep="\n")
+    print(f"wrote {args.destination}")
     return 0
 
 

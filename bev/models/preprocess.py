@@ -31,6 +31,8 @@ class ImageNormalizer(nn.Module):
     ) -> None:
         super().__init__()
         self.flip_channels = channel_order == "bgr"
+        # As given: the buffers below have no values in a model that is built on the meta device.
+        self.mean_values, self.std_values = tuple(map(float, mean)), tuple(map(float, std))
         # Not in checkpoints: published weights carry no such keys.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)

@@ -28,11 +28,14 @@ class PoolPlan(NamedTuple):
         cell_of_point: (R, D) int64 in [0, G]; G stands for "outside the grid".
         order: (K,) int64, the inside points' flat indices r * D + d, sorted by cell (stable).
         offsets: (G + 1,) int64, start of each cell's run in ``order``; the last entry is K.
+        pixel: (K,) int64, the pixel r of each entry of ``order``: a division of every index that a fixed rig need not
+            pay in every frame.
     """
 
     cell_of_point: Tensor
     order: Tensor
     offsets: Tensor
+    pixel: Tensor
 
 
 def plan_pool(cell_of_point: Tensor, inside: Tensor, num_cells: int) -> PoolPlan:
@@ -48,7 +51,8 @@ def plan_pool(cell_of_point: Tensor, inside: Tensor, num_cells: int) -> PoolPlan
     narrow = cell.flatten().to(torch.int32 if num_cells < 2**31 - 1 else torch.int64)
     sorted_cells, order = torch.sort(narrow, stable=True)
     offsets = torch.searchsorted(sorted_cells, torch.arange(num_cells + 1, device=cell.device, dtype=narrow.dtype))
-    return PoolPlan(cell, order[: int(offsets[-1])], offsets)
+    order = order[: int(offsets[-1])]
+    return PoolPlan(cell, order, offsets, order // max(cell_of_point.shape[1], 1))
 
 
 def bev_pool(depth: Tensor, features: Tensor, plan: PoolPlan) -> Tensor:
@@ -76,20 +80,23 @@ def _bev_pool_reference(depth: Tensor, features: Tensor, plan: PoolPlan) -> Tens
 
 
 @torch.library.custom_op("bev::bev_pool", mutates_args=())
-def _bev_pool(depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, offsets: Tensor) -> Tensor:
+def _bev_pool(
+    depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, offsets: Tensor, pixel: Tensor
+) -> Tensor:
     if takes(features.device):
         from bev.ops.triton import bev_pool as kernels
 
         return kernels.forward(depth, features, order, offsets)
-    pixel = order // max(depth.shape[1], 1)
-    weights = depth.reshape(-1)[order]
+    weights = depth.reshape(-1).index_select(0, order)  # a quarter of the time of advanced indexing
     return F.embedding_bag(
         pixel, features.contiguous(), offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
     )
 
 
 @_bev_pool.register_fake
-def _(depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, offsets: Tensor) -> Tensor:
+def _(
+    depth: Tensor, features: Tensor, cell_of_point: Tensor, order: Tensor, offsets: Tensor, pixel: Tensor
+) -> Tensor:
     return features.new_empty(offsets.shape[0] - 1, features.shape[1])
 
 
@@ -121,14 +128,14 @@ def _(grad: Tensor, depth: Tensor, features: Tensor, cell_of_point: Tensor) -> t
 
 
 def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    depth, features, cell_of_point, _, _ = inputs
+    depth, features, cell_of_point, *_ = inputs
     ctx.save_for_backward(depth, features, cell_of_point)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
     depth, features, cell_of_point = ctx.saved_tensors
     grad_depth, grad_features = _bev_pool_backward(grad.contiguous(), depth, features, cell_of_point)
-    return grad_depth, grad_features, None, None, None
+    return grad_depth, grad_features, None, None, None, None
 
 
 _bev_pool.register_autograd(_backward, setup_context=_setup_context)

@@ -175,13 +175,29 @@ def decode_detr(code: Tensor, label: Tensor, score: Tensor, frame: Frame = "lida
     return boxes_from_array(array, label, "mmdet3d_v0" if legacy else "mmdet3d_v1", "center", score, frame)
 
 
-def convert_detr_branch(weight: Tensor) -> Tensor:
+def convert_detr_branch(weight: Tensor, size_rows: tuple[int, int] = (2, 3)) -> Tensor:
     """Last linear layer of a DETR3D-type regression branch, legacy code <-> present code (its own inverse).
 
     Args:
-        weight: (10, C) weight or (10,) bias. Rows 2, 3 (log sizes) swap; rows 6, 7 (sin, cos) swap and change sign.
+        weight: (10, C) weight or (10,) bias. Rows of the ground-plane sizes swap; rows 6, 7 (sin, cos) swap and change
+            sign.
+        size_rows: of log length and log width; StreamPETR's code, whose cz is third, has them at (3, 4).
     """
     converted = weight.clone()
-    converted[[2, 3]] = weight[[3, 2]]
+    first, second = size_rows
+    converted[[first, second]] = weight[[second, first]]
     converted[[6, 7]] = -weight[[7, 6]]
     return converted
+
+
+def convert_center_branch(part: str, weight: Tensor) -> Tensor:
+    """Last convolution of a CenterPoint branch, legacy code <-> present code (its own inverse).
+
+    Args:
+        part: name of the branch: ``dim`` (3, ...) has its first two rows swapped, ``rot`` (2, ...: sin, cos) both, with
+            changed sign; any other is returned as it is.
+        weight: the convolution's weight or bias.
+    """
+    if part == "dim":
+        return weight[[1, 0, 2]]
+    return -weight[[1, 0]] if part == "rot" else weight

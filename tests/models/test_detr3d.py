@@ -14,14 +14,12 @@ from bev.models.attention import CameraCrossAttention, DetrDecoderLayer
 from bev.models.backbones import ResNet
 from bev.models.coders import NMSFreeCoder, SigmoidRefinement
 from bev.models.detectors import Detr3D
-from bev.models.detectors.detr3d import checkpoint_filter
 from bev.models.heads import Detr3DHead, Detr3DTransformer
 from bev.models.losses import FocalLoss, L1Loss
 from bev.models.necks import FPN
 from bev.models.preprocess import ImageNormalizer
 from bev.registry import MODELS, TRANSFORMS
 from bev.structures import Batch, Boxes3D
-from bev.structures.conventions import convert_detr_branch
 from tests.models.rigs import random_batch
 from tests.paths import REPO_ROOT
 
@@ -237,40 +235,6 @@ def test_published_parts_that_do_not_train(published: Detr3D) -> None:
     trained = [name for name, value in published.named_parameters() if value.requires_grad]
     assert "img_backbone.layer1.2.conv3.weight" in frozen and "img_backbone.layer2.0.conv1.weight" in trained
     assert all(name in frozen for name, _ in published.named_parameters() if ".bn" in name)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_checkpoints_of_both_conventions_give_the_same_boxes(legacy: bool) -> None:
-    """A file in the old code, converted by the filter, predicts what the old coder reads from the old weights."""
-    batch, old = random_batch(), _detector().eval()
-    old.pts_bbox_head.coder = NMSFreeCoder(max_boxes=20, legacy_box_code=legacy)
-    weights = {f"module.{name}": value for name, value in old.state_dict().items()}
-    present = _detector().eval()
-    torch.nn.init.zeros_(present.pts_bbox_head.query_embedding.weight)
-    present.load_state_dict(checkpoint_filter(weights, legacy_box_code=legacy))
-    for ours, theirs in zip(present.predict(batch), old.predict(batch)):
-        torch.testing.assert_close(ours.size_m, theirs.size_m)
-        torch.testing.assert_close((ours.yaw_rad - theirs.yaw_rad).cos(), torch.ones(len(ours)))
-        torch.testing.assert_close(ours.center_m, theirs.center_m)
-
-
-def test_checkpoint_names_of_older_files() -> None:
-    tensor, branch = torch.zeros(27, 4, 3, 3), torch.randn(10, 4)
-    state = {
-        "backbone.layer3.0.conv2_offset.weight": tensor,
-        "neck.fpn_convs.0.conv.bias": tensor,
-        "pts_bbox_head.reg_branches.0.4.weight": branch,
-        "pts_bbox_head.cls_branches.0.6.weight": branch,
-    }
-    converted = checkpoint_filter(state, legacy_box_code=True)
-    assert set(converted) == {
-        "img_backbone.layer3.0.conv2.conv_offset.weight",
-        "img_neck.fpn_convs.0.conv.bias",
-        "pts_bbox_head.reg_branches.0.4.weight",
-        "pts_bbox_head.cls_branches.0.6.weight",
-    }
-    assert torch.equal(converted["pts_bbox_head.reg_branches.0.4.weight"], convert_detr_branch(branch))
-    assert torch.equal(converted["pts_bbox_head.cls_branches.0.6.weight"], branch)
 
 
 def test_published_configuration_reads_what_the_recipe_says() -> None:

@@ -1,0 +1,89 @@
+"""Whole detectors: inference of ours against the same networks composed as published, on the same weights.
+
+Images to raw outputs, one frame of six cameras, a real rig that stays the same (as in a recording). ``--only NAME``
+measures one; ``--quick`` the smallest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bev.models  # noqa: F401 (registers the models)
+from benchmarks.frames import test_frame
+from benchmarks.full_size import shapes
+from benchmarks.harness import compare, report
+from benchmarks.published import published_detector
+from bev.engine.config import load_config
+from bev.models.detectors import FrameStream, StreamingDetector
+from bev.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+# Runs are few where a frame takes minutes.
+MODELS_RUN = {
+    "configs/bevdet/bevdet_r50_nusc.py": 5,
+    "configs/bevdepth/bevdepth_r50_2key_nusc.py": 3,
+    "configs/bevformer/bevformer_tiny_nusc.py": 5,
+    "configs/detr3d/detr3d_r101_dcn_nusc.py": 3,
+}
+
+
+@torch.no_grad()
+def measure(name: str, runs: int) -> list[dict[str, Any]]:
+    """One row; the maximal difference is that of all outputs, relative to each one's largest value."""
+    config = load_config(ROOT / name)
+    torch.manual_seed(0)
+    model: Any = MODELS.build(config.model).eval()
+    frames = [test_frame(config, index) for index in range(2)]
+    state = None
+    if isinstance(model, StreamingDetector):
+        stream = FrameStream(model)
+        stream.forward(frames[0])
+        state = stream.enter(frames[1])
+
+    def ours() -> Any:
+        return model(frames[1].images, frames[1].rig, state)
+
+    def published() -> Any:
+        with published_detector(model):
+            return ours()
+
+    error = _difference(ours(), published())
+    rows = compare(Path(name).stem, ours, {"published composition": published}, runs, time.process_time, memory=True)
+    return [{**row, "max_abs_diff": error} for row in rows]
+
+
+def _difference(a: Any, b: Any) -> float:
+    """Largest difference of any output as a share of that output's largest value."""
+    worst = 0.0
+    for key in shapes(a):
+        x, y = _at(a, key), _at(b, key)
+        if x.is_floating_point():
+            worst = max(worst, float((x - y).abs().max() / y.abs().max().clamp(min=1e-6)))
+    return worst
+
+
+def _at(outputs: Any, key: str) -> torch.Tensor:
+    for part in key.split("."):
+        outputs = outputs[int(part) if part.isdigit() else part]
+    return outputs
+
+
+def main() -> None:
+    """Every model, or one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=list(MODELS_RUN))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    chosen = [args.only] if args.only else list(MODELS_RUN)[: 1 if args.quick else None]
+    report("models", args.threads, [row for name in chosen for row in measure(name, MODELS_RUN[name])])
+
+
+if __name__ == "__main__":
+    main()
