@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector, State, ground_truth
+from bev.models.heads.image_supervision import ImageSupervision
 from bev.models.heads.query_head import QueryHead
 from bev.structures import Batch, Boxes3D, CameraRig
 
@@ -22,6 +23,7 @@ class ImageEncoder(nn.Module):
         img_neck: maps -> levels, or one map.
         pts_bbox_head: levels -> boxes.
         grid_mask: image -> image in training.
+        image_supervision: further losses on the finest level, in training alone.
     """
 
     def __init__(
@@ -31,9 +33,10 @@ class ImageEncoder(nn.Module):
         img_neck: nn.Module,
         pts_bbox_head: QueryHead,
         grid_mask: nn.Module | None = None,
+        image_supervision: ImageSupervision | None = None,
     ) -> None:
         super().__init__()
-        self.preprocess, self.grid_mask = preprocess, grid_mask
+        self.preprocess, self.grid_mask, self.image_supervision = preprocess, grid_mask, image_supervision
         self.img_backbone, self.img_neck, self.pts_bbox_head = img_backbone, img_neck, pts_bbox_head
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
@@ -45,6 +48,19 @@ class ImageEncoder(nn.Module):
         levels = [levels] if isinstance(levels, Tensor) else levels
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
+    def image_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """What the image supervision counts; nothing without one."""
+        if self.image_supervision is None:
+            return {}
+        return self.image_supervision.counts(batch, ground_truth(batch))
+
+    def image_losses(self, levels: list[Tensor], batch: Batch, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of the image supervision; nothing without one."""
+        if self.image_supervision is None:
+            return {}
+        losses: dict[str, Tensor] = self.image_supervision(levels[0], batch, ground_truth(batch), factors)
+        return losses
+
 
 class QueryDetector(ImageEncoder, Detector):
     """Image encoder and a set-prediction head: what DETR3D and PETR share. Arguments as of :class:`ImageEncoder`."""
@@ -54,14 +70,17 @@ class QueryDetector(ImageEncoder, Detector):
         return self.pts_bbox_head(self.extract_features(images), rig)
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """``boxes``: pairs that matching will make."""
-        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch))}
+        """``boxes``: pairs that matching will make; with image supervision what that counts."""
+        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch)), **self.image_counts(batch)}
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones."""
+        """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones, and those of the
+        image supervision."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
-        outputs = self(batch.images, batch.rig)
-        return self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
+        features = self.extract_features(batch.images)
+        outputs = self.pts_bbox_head(features, batch.rig)
+        losses = self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
+        return {**losses, **self.image_losses(features, batch, factors)}
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""

@@ -12,7 +12,8 @@ from bev.models.assigners import HungarianAssigner3D
 from bev.models.attention.temporal_self_attention import Compat
 from bev.models.coders import NMSFreeCoder
 from bev.models.heads.bevformer_transformer import PerceptionTransformer
-from bev.models.heads.streaming_head import Motion, StreamingHead
+from bev.models.heads.streaming_head import StreamingHead
+from bev.models.motion import Motion
 from bev.models.view.ego_motion import CAN_BUS, can_bus_vector
 from bev.registry import MODELS
 from bev.structures import CameraRig
@@ -102,6 +103,12 @@ class BEVFormerHead(StreamingHead):
         maps = [bev.transpose(1, 2).unflatten(2, layout).unsqueeze(1)]
         decoded = self.transformer(maps, self.query_embedding.weight, rig, self.reg_branches)
         return {"cls_logits": self.classify(decoded.queries), "box_code": decoded.code, "state": {"bev": bev}}
+
+    def remember(
+        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None
+    ) -> Mapping[str, Tensor]:
+        """``bev`` of this frame, without decoding it."""
+        return {"bev": self.encode(features, rig, state)}
 
     def encode(self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None = None) -> Tensor:
         """The BEV map alone (B, Y * X, C); arguments as of :meth:`forward`."""

@@ -1,0 +1,70 @@
+"""Class centres and depth on the images as supervision of an image encoder whose own loss is far away from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bev.models.heads.image_center_head import CenterTargets, ImageCenterHead
+from bev.models.losses.depth import depth_loss, lidar_depth_targets
+from bev.registry import MODELS
+from bev.structures import Batch, Boxes3D
+
+
+@MODELS.register_module()
+class ImageSupervision(nn.Module):
+    """Losses of an ``ImageCenterHead`` on the finest level; in training alone, inference does not know of it.
+
+    Args:
+        image_head: heatmaps, centres, depth.
+        weights: factors of ``heatmap``, ``center`` and ``depth``, 1 where not given; depth 0 needs no points.
+    """
+
+    def __init__(self, image_head: ImageCenterHead, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.image_head = image_head
+        self.weights = {"heatmap": 1.0, "center": 1.0, "depth": 1.0, **(weights or {})}
+        if unknown := set(self.weights) - {"heatmap", "center", "depth"}:
+            raise ValueError(f"ImageSupervision weights {sorted(unknown)} are unknown; valid: heatmap, center, depth")
+
+    def counts(self, batch: Batch, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
+        """``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""
+        centers = sum(len(t.camera) for t in self._center_targets(batch, boxes))
+        counts = {"centers": torch.tensor(float(centers), device=batch.rig.device)}
+        if self.weights["depth"]:
+            counts["depth"] = (self.image_head.depth_bins.index(self._depth_targets(batch)) >= 0).sum().float()
+        return counts
+
+    def forward(
+        self, feature: Tensor, batch: Batch, boxes: Sequence[Boxes3D], factors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """``loss_heatmap``, ``loss_center`` and ``loss_depth``.
+
+        Args:
+            feature: (B, N, C, H, W) at the head's stride.
+            batch: whose rig and points are used.
+            boxes: ground truth, one entry a frame.
+            factors: what to divide by, see :meth:`counts`.
+        """
+        maps = self.image_head(feature, batch.rig)
+        terms = self.image_head.loss(maps, self._center_targets(batch, boxes), factors["centers"])
+        losses = {name: self.weights[name.removeprefix("loss_")] * term for name, term in terms.items()}
+        if self.weights["depth"]:
+            total = depth_loss(maps.depth_logits, self._depth_targets(batch), self.image_head.depth_bins)
+            losses["loss_depth"] = self.weights["depth"] * total / factors["depth"].clamp(min=1)
+        return losses
+
+    def _center_targets(self, batch: Batch, boxes: Sequence[Boxes3D]) -> list[CenterTargets]:
+        size_px = batch.rig.image_size_px
+        return [self.image_head.targets(b, matrix, size_px) for b, matrix in zip(boxes, batch.rig.img_from_ref)]
+
+    def _depth_targets(self, batch: Batch) -> Tensor:
+        if batch.points is None:
+            raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
+        stride_px = self.image_head.stride_px
+        key = f"lidar_depth_{stride_px}"
+        if key not in batch.derived:
+            batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, stride_px)
+        return batch.derived[key]
