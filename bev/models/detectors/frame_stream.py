@@ -16,8 +16,8 @@ from bev.structures import Batch, Boxes3D
 
 
 @dataclass(frozen=True, eq=False)
-class _Past:
-    """The last batch that a stream has seen."""
+class Past:
+    """The last batch that a stream has seen, and what the detector remembers of it."""
 
     scenes: list[str]
     timestamp_us: Tensor
@@ -39,23 +39,24 @@ class FrameStream:
 
     Attributes:
         continued: frames that continued another one so far.
+        past: the last batch, None at the beginning; may be put back to undo a batch.
     """
 
     def __init__(self, detector: TemporalDetector) -> None:
         self.detector = detector
         self.continued = 0
-        self._past: _Past | None = None
+        self.past: Past | None = None
 
     def reset(self) -> None:
         """Forget everything."""
-        self._past, self.continued = None, 0
+        self.past, self.continued = None, 0
 
     def enter(self, batch: Batch) -> State:
         """State with which ``detector.forward`` must be called for this batch."""
         first = Motion.first(batch)
-        if self._past is None:
+        if self.past is None:
             return self.detector.motion_inputs(first)
-        rows, past = self._rows(batch), self._past
+        rows, past = self._rows(batch), self.past
         device = batch.global_from_ref.device
         row, continues = torch.tensor(rows, device=device).clamp(min=0), torch.tensor(rows, device=device) >= 0
         elapsed_s = (batch.timestamp_us - past.timestamp_us[row]).double() * 1e-6
@@ -68,7 +69,7 @@ class FrameStream:
     def leave(self, batch: Batch, memory: State) -> None:
         """Keep what the detector remembers of this batch."""
         kept = {name: value.detach() for name, value in memory.items()}
-        self._past = _Past(batch.scenes, batch.timestamp_us, batch.global_from_ref, kept)
+        self.past = Past(batch.scenes, batch.timestamp_us, batch.global_from_ref, kept)
 
     def forward(self, batch: Batch) -> dict[str, Any]:
         """Outputs of ``detector.forward`` for this batch, whose memory is kept for the next."""
@@ -83,14 +84,14 @@ class FrameStream:
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes of this batch in the reference frame, one entry a frame, by falling score."""
         if batch.previous:
-            self._past = None
+            self.past = None
             return self.detector.predict(batch)
         return self.detector.decode(self.forward(batch))
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Losses of this batch, see ``Detector.loss``, continuing what was learned from before."""
         if batch.previous:
-            self._past = None
+            self.past = None
             return self.detector.loss(batch, avg_factors)
         losses, memory = self.detector.stream_loss(batch, self.enter(batch), avg_factors)
         self.leave(batch, memory)
@@ -98,33 +99,33 @@ class FrameStream:
 
     def state_dict(self) -> dict[str, Any] | None:
         """What is remembered, on the CPU and fit for a checkpoint; None where there is nothing."""
-        if self._past is None:
+        if self.past is None:
             return None
         return {
-            "scenes": list(self._past.scenes),
-            "timestamp_us": self._past.timestamp_us.cpu(),
-            "global_from_ref": self._past.global_from_ref.cpu(),
+            "scenes": list(self.past.scenes),
+            "timestamp_us": self.past.timestamp_us.cpu(),
+            "global_from_ref": self.past.global_from_ref.cpu(),
             # Copies: a view into a larger tensor would take all of it into the file.
-            "memory": {name: value.cpu().clone() for name, value in self._past.memory.items()},
+            "memory": {name: value.cpu().clone() for name, value in self.past.memory.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any] | None, device: torch.device | str = "cpu") -> None:
         """Remember what :meth:`state_dict` gave."""
         if state is None:
-            self._past = None
+            self.past = None
             return
         memory = {name: value.to(device) for name, value in state["memory"].items()}
         time, pose = state["timestamp_us"].to(device), state["global_from_ref"].to(device)
-        self._past = _Past(list(state["scenes"]), time, pose, memory)
+        self.past = Past(list(state["scenes"]), time, pose, memory)
 
     def _rows(self, batch: Batch) -> list[int]:
         """Row of the last batch that each frame continues, -1 for none."""
-        assert self._past is not None
-        now, then = batch.timestamp_us.tolist(), self._past.timestamp_us.tolist()
+        assert self.past is not None
+        now, then = batch.timestamp_us.tolist(), self.past.timestamp_us.tolist()
         starts = None if batch.starts is None else batch.starts.tolist()
         rows = []
         for i, (scene, time) in enumerate(zip(batch.scenes, now)):
             candidates = range(len(then)) if starts is None else range(0) if starts[i] else range(i, i + 1)
-            there = [j for j in candidates if j < len(then) and self._past.scenes[j] == scene and then[j] < time]
+            there = [j for j in candidates if j < len(then) and self.past.scenes[j] == scene and then[j] < time]
             rows.append(max(there, key=lambda j: then[j], default=-1))
         return rows
