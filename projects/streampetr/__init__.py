@@ -1,6 +1,7 @@
 """StreamPETR: PETR whose best queries are remembered and carried along with the vehicle (arXiv 2303.11926)."""
 
+from projects.streampetr.denoising import BoxDenoising
 from projects.streampetr.detector import StreamPETR
 from projects.streampetr.head import StreamPETRHead
 
-__all__ = ["StreamPETR", "StreamPETRHead"]
+__all__ = ["BoxDenoising", "StreamPETR", "StreamPETRHead"]
