@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bev.models.detectors.base import State, ground_truth
 from bev.models.detectors.temporal import TemporalDetector
 from bev.models.heads.center_point_head import CenterPointHead
+from bev.models.heads.image_supervision import ImageSupervision
 from bev.models.losses.depth import lidar_depth_targets
 from bev.models.losses.depth_supervision import DepthSupervision
 from bev.models.motion import Motion
@@ -48,6 +49,8 @@ class LiftSplatDetector(TemporalDetector):
             the present pose (second generation, BEVDepth), which resamples nothing.
         compat: ``"official"`` warps with the published half-cell offset, see ``warp_bev``.
         depth_supervision: loss of the present frame's depth; needs points.
+        image_supervision: class centres on the present images, in training alone; it must leave the depth alone where
+            ``depth_supervision`` teaches it.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LiftSplatDetector(TemporalDetector):
         alignment: Alignment = "lift",
         compat: Literal["official"] | None = "official",
         depth_supervision: DepthSupervision | None = None,
+        image_supervision: ImageSupervision | None = None,
     ) -> None:
         super().__init__()
         if num_previous < 0 or alignment not in ("warp", "lift") or compat not in (None, "official"):
@@ -76,6 +80,9 @@ class LiftSplatDetector(TemporalDetector):
         self.img_bev_encoder_backbone, self.img_bev_encoder_neck = img_bev_encoder_backbone, img_bev_encoder_neck
         self.pts_bbox_head, self.depth_supervision = pts_bbox_head, depth_supervision
         self.num_previous, self.alignment, self.compat = num_previous, alignment, compat
+        if image_supervision is not None and depth_supervision is not None and image_supervision.weights["depth"]:
+            raise ValueError("depth would be taught twice: give image_supervision weights=dict(depth=0.0)")
+        self.image_supervision = image_supervision
 
     def extract_features(self, images: Tensor) -> Tensor:
         """(B, N, 3, H, W) -> (B, N, C, H / stride, W / stride)."""
@@ -84,7 +91,10 @@ class LiftSplatDetector(TemporalDetector):
 
     def lift(self, images: Tensor, rig: CameraRig) -> LiftSplatOutput:
         """One frame's grid (B, C, Y, X) and depth logits."""
-        lifted: LiftSplatOutput = self.img_view_transformer(self.extract_features(images), rig)
+        return self._lift(self.extract_features(images), rig)
+
+    def _lift(self, features: Tensor, rig: CameraRig) -> LiftSplatOutput:
+        lifted: LiftSplatOutput = self.img_view_transformer(features, rig)
         if self.pre_process_net is None:
             return lifted
         return lifted._replace(bev=self.pre_process_net(lifted.bev)[0])
@@ -109,7 +119,10 @@ class LiftSplatDetector(TemporalDetector):
         Raises:
             ValueError: a state without the motion since it was made.
         """
-        lifted = self.lift(images, rig)
+        return self._forward(self.extract_features(images), rig, state)
+
+    def _forward(self, features: Tensor, rig: CameraRig, state: State | None) -> dict[str, Any]:
+        lifted = self._lift(features, rig)
         if not self.num_previous:
             return self._detect(lifted, [])
         state = self._complete(state, lifted.bev)
@@ -160,9 +173,9 @@ class LiftSplatDetector(TemporalDetector):
         known = self._complete(state, bev)
         return self._next_state(bev, known, known["older_from_newest"] @ known["newest_from_ref"][:, None])
 
-    def _detect_batch(self, batch: Batch) -> dict[str, Any]:
-        """The present frame of a batch with its ``previous`` ones."""
-        lifted = self.lift(batch.images, batch.rig)
+    def _detect_batch(self, batch: Batch, features: Tensor | None = None) -> dict[str, Any]:
+        """The present frame of a batch, whose features may be known, with its ``previous`` ones."""
+        lifted = self._lift(self.extract_features(batch.images) if features is None else features, batch.rig)
         stand_in, older, newer = lifted.bev.detach(), [], batch
         known = torch.ones(len(batch), dtype=torch.bool, device=lifted.bev.device)
         for frame in batch.previous[::-1][: self.num_previous]:
@@ -184,6 +197,8 @@ class LiftSplatDetector(TemporalDetector):
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """What the head counts and, with depth supervision, ``depth``."""
         counts = self.pts_bbox_head.target_counts(ground_truth(batch))
+        if self.image_supervision is not None:
+            counts |= self.image_supervision.counts(batch, ground_truth(batch))
         if self.depth_supervision is not None:
             counts["depth"] = self.depth_supervision.count(
                 self._depth_targets(batch), self.img_view_transformer.depth_bins
@@ -193,18 +208,24 @@ class LiftSplatDetector(TemporalDetector):
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The head's terms and, with depth supervision, ``loss_depth``."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
-        return self._losses(self._detect_batch(batch), batch, factors)
+        features = self.extract_features(batch.images)
+        return self._losses(self._detect_batch(batch, features), features, batch, factors)
 
     def stream_loss(
         self, batch: Batch, state: State, avg_factors: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, Tensor], State]:
         """See ``TemporalDetector``; earlier grids are warped, whatever ``alignment`` says."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
-        output = self(batch.images, batch.rig, state)
-        return self._losses(output, batch, factors), output.get("state", {})
+        features = self.extract_features(batch.images)
+        output = self._forward(features, batch.rig, state)
+        return self._losses(output, features, batch, factors), output.get("state", {})
 
-    def _losses(self, output: dict[str, Any], batch: Batch, factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _losses(
+        self, output: dict[str, Any], features: Tensor, batch: Batch, factors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         losses = self.pts_bbox_head.loss(output["tasks"], ground_truth(batch), factors)
+        if self.image_supervision is not None:
+            losses |= self.image_supervision(features, batch, ground_truth(batch), factors)
         if self.depth_supervision is not None:
             losses["loss_depth"] = self.depth_supervision(
                 output["depth_logits"],
