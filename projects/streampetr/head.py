@@ -16,6 +16,7 @@ from bev.models.attention.sine_positions import encode_points, encode_shares
 from bev.models.coders import NMSFreeCoder, SigmoidRefinement, inverse_sigmoid
 from bev.models.heads import Motion, StreamingHead
 from bev.models.heads.denoising import NoisyQueries
+from bev.models.heads.query_seeds import QuerySeeds
 from bev.registry import MODELS
 from bev.structures import Boxes3D, CameraRig
 from projects.streampetr.denoising import BoxDenoising
@@ -58,6 +59,7 @@ class StreamPETRHead(StreamingHead):
         denoising: noised ground truth decoded beside the queries in training; None for none.
         num_classes, assigner, coder, loss_cls, loss_bbox: as in ``QueryHead``.
         num_branches: names that the one pair of branches has in checkpoints; at least the number of layers.
+        num_peaks: queries beside the fresh ones that begin at peaks of the image heatmaps; not published.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class StreamPETRHead(StreamingHead):
         compat: str = "fixed",
         num_branches: int = 6,
         denoising: BoxDenoising | None = None,
+        num_peaks: int = 0,
     ) -> None:
         super().__init__(
             num_queries,
@@ -106,7 +109,9 @@ class StreamPETRHead(StreamingHead):
         self.transformer, self.official, self.stride_px = transformer, compat == "official", stride_px
         self.num_propagated, self.memory_length, self.top_k = num_propagated, memory_length, top_k
         self.axis_channels, self.refinement = embed_dim // 2, SigmoidRefinement(range_m)
-        self.denoising = denoising
+        self.denoising, self.num_peaks = denoising, num_peaks
+        if num_peaks:
+            self.seed_content = nn.Linear(in_channels + num_classes, embed_dim)
         self._fixed(range_m, position_range_m, ray_depths(depth_low_m, float(position_range_m[3]), depth_count))
         self.position_encoder = two_layers(3 * depth_count, 4 * embed_dim, embed_dim)
         self.memory_embed = two_layers(in_channels, embed_dim, embed_dim)
@@ -135,8 +140,8 @@ class StreamPETRHead(StreamingHead):
 
     @property
     def num_matched(self) -> int:
-        """Queries that may be matched: fresh and propagated."""
-        return self.num_queries + self.num_propagated
+        """Queries that may be matched: fresh, seeded and propagated."""
+        return self.num_queries + self.num_peaks + self.num_propagated
 
     def target_weights(self, target: Tensor) -> Tensor:
         """(M, 10) weight of every entry of the targets' codes: 0 where it is not known."""
@@ -156,6 +161,7 @@ class StreamPETRHead(StreamingHead):
         rig: CameraRig,
         state: Mapping[str, Tensor] | None = None,
         picked: Tensor | None = None,
+        seeds: QuerySeeds | None = None,
     ) -> dict[str, Any]:
         """Predict.
 
@@ -164,12 +170,13 @@ class StreamPETRHead(StreamingHead):
             rig: calibration with the batch axis.
             state: entries of :meth:`motion_inputs` and, after a previous frame, of ``Memory``; None: a first frame.
             picked: (B, S) int64, which of the N * H * W tokens are used (Focal-PETR's selection); None: all.
+            seeds: of the image, with ``num_peaks``; those queries follow the fresh ones.
 
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10; m, rad, m/s), the fresh queries
             first, and ``state``.
         """
-        return self._detect(features[0], rig, state, picked, None)
+        return self._detect(features[0], rig, state, picked, None, seeds)
 
     def train_frame(
         self,
@@ -178,10 +185,11 @@ class StreamPETRHead(StreamingHead):
         state: Mapping[str, Tensor] | None,
         boxes: Sequence[Boxes3D],
         avg_factor: Tensor,
+        **seeds: QuerySeeds,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Losses of ``QueryHead`` and, with denoising, ``dn.loss_cls`` and ``dn.loss_bbox``; see ``StreamingHead``."""
         noisy = None if self.denoising is None else self.denoising.draw(boxes, self.num_classes)
-        outputs = self._detect(features[0], rig, state, None, noisy)
+        outputs = self._detect(features[0], rig, state, None, noisy, **seeds)
         if noisy is None:
             return self.loss(outputs, boxes, avg_factor), outputs
         count = noisy.label.shape[1]
@@ -220,10 +228,11 @@ class StreamPETRHead(StreamingHead):
         state: Mapping[str, Tensor] | None,
         picked: Tensor | None,
         noisy: NoisyQueries | None,
+        seeds: QuerySeeds | None = None,
     ) -> dict[str, Any]:
         """Outputs of all queries, the denoising ones in front; those are not remembered."""
         memory = self._recall(feature, state)
-        queries, mask = self._queries(memory, noisy), None
+        queries, mask = self._queries(memory, noisy, seeds), None
         if noisy is not None:
             others = queries.content.shape[1] - noisy.label.shape[1]
             mask = F.pad(noisy.attention_mask(others), (0, queries.remembered.value.shape[1]))
@@ -248,17 +257,21 @@ class StreamPETRHead(StreamingHead):
             memory = kept.carried(state["ref_from_previous"], state["elapsed_s"], continues)
         return memory.with_first(self.refinement.to_metric(self.pseudo_reference_points.weight), ~continues)
 
-    def _queries(self, memory: Memory, noisy: NoisyQueries | None) -> Queries:
+    def _queries(self, memory: Memory, noisy: NoisyQueries | None, seeds: QuerySeeds | None) -> Queries:
         batch = len(memory.point_m)
         reference = self.reference_points.weight.expand(batch, -1, -1)
         if noisy is not None:
             noised = self.refinement.from_metric(noisy.point_m).clamp(0, 1) * (noisy.box >= 0).unsqueeze(-1)
             reference = torch.cat([noised, reference], 1)
+        start = torch.zeros(*reference.shape[:2], 2 * self.axis_channels, device=reference.device)
+        if seeds is not None:
+            reference = torch.cat([reference, self.refinement.from_metric(seeds.point_m).clamp(0, 1)], 1)
+            start = torch.cat([start, self.seed_content(seeds.known).to(start.dtype)], 1)
         pos = self.query_embedding(encode_points(reference, self.axis_channels))
         at_rest = torch.zeros(*reference.shape[:2], 3, device=reference.device)
         identity = torch.eye(4, device=reference.device)[:3].flatten().expand(*reference.shape[:2], -1)
         still = encode_motion(torch.cat([at_rest, identity], -1))
-        content, pos = self.ego_pose_memory(torch.zeros_like(pos), still), self.ego_pose_pe(pos, still)
+        content, pos = self.ego_pose_memory(start.to(pos.dtype), still), self.ego_pose_pe(pos, still)
         pos = pos + self._time(torch.zeros_like(reference[..., 0]))
         old_reference = self.refinement.from_metric(memory.point_m)
         motion = torch.cat([memory.velocity_mps, memory.age_s.unsqueeze(-1), memory.pose[..., :3, :].flatten(-2)], -1)

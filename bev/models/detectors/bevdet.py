@@ -225,7 +225,8 @@ class LiftSplatDetector(TemporalDetector):
     ) -> dict[str, Tensor]:
         losses = self.pts_bbox_head.loss(output["tasks"], ground_truth(batch), factors)
         if self.image_supervision is not None:
-            losses |= self.image_supervision(features, batch, ground_truth(batch), factors)
+            maps = self.image_supervision.image_head(features, batch.rig)
+            losses |= self.image_supervision(maps, batch, ground_truth(batch), factors)
         if self.depth_supervision is not None:
             losses["loss_depth"] = self.depth_supervision(
                 output["depth_logits"],

@@ -44,11 +44,13 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10) and ``state``.
         """
-        return self.pts_bbox_head(self.extract_features(images), rig, state)
+        features = self.extract_features(images)
+        return self.pts_bbox_head(features, rig, state, **self.seeds(features, rig))
 
     def remember(self, images: Tensor, rig: CameraRig, state: State | None = None) -> State:
-        """The memory alone: BEVFormer needs no decoder for it."""
-        return self.pts_bbox_head.remember(self.extract_features(images), rig, state)
+        """The memory alone."""
+        features = self.extract_features(images)
+        return self.pts_bbox_head.remember(features, rig, state, **self.seeds(features, rig))
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes``: pairs that matching will make; with image supervision what that counts."""
@@ -64,10 +66,12 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         """See ``TemporalDetector``."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
         features = self.extract_features(batch.images)
+        maps = self.image_maps(features, batch.rig)
+        seeds = self.seeds(features, batch.rig, maps)
         losses, outputs = self.pts_bbox_head.train_frame(
-            features, batch.rig, state, ground_truth(batch), factors["boxes"]
+            features, batch.rig, state, ground_truth(batch), factors["boxes"], **seeds
         )
-        return {**losses, **self.image_losses(features, batch, factors)}, outputs["state"]
+        return {**losses, **self.image_losses(maps, batch, factors)}, outputs["state"]
 
     def recall(self, batch: Batch) -> State:
         """State for the present frame from ``batch.previous``, run as in inference and without gradients."""

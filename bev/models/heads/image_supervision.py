@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bev.models.heads.image_center_head import CenterTargets, ImageCenterHead
+from bev.models.heads.image_center_head import CenterMaps, CenterTargets, ImageCenterHead
 from bev.models.losses.depth import depth_loss, lidar_depth_targets
 from bev.registry import MODELS
 from bev.structures import Batch, Boxes3D
@@ -15,7 +15,7 @@ from bev.structures import Batch, Boxes3D
 
 @MODELS.register_module()
 class ImageSupervision(nn.Module):
-    """Losses of an ``ImageCenterHead`` on the finest level; in training alone, inference does not know of it.
+    """Losses of an ``ImageCenterHead`` on the finest level; inference does not know of it but for queries' seeds.
 
     Args:
         image_head: heatmaps, centres, depth.
@@ -38,17 +38,16 @@ class ImageSupervision(nn.Module):
         return counts
 
     def forward(
-        self, feature: Tensor, batch: Batch, boxes: Sequence[Boxes3D], factors: Mapping[str, Tensor]
+        self, maps: CenterMaps, batch: Batch, boxes: Sequence[Boxes3D], factors: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """``loss_heatmap``, ``loss_center`` and ``loss_depth``.
 
         Args:
-            feature: (B, N, C, H, W) at the head's stride.
+            maps: what ``image_head`` made of the features at its stride.
             batch: whose rig and points are used.
             boxes: ground truth, one entry a frame.
             factors: what to divide by, see :meth:`counts`.
         """
-        maps = self.image_head(feature, batch.rig)
         terms = self.image_head.loss(maps, self._center_targets(batch, boxes), factors["centers"])
         losses = {name: self.weights[name.removeprefix("loss_")] * term for name, term in terms.items()}
         if self.weights["depth"]:
