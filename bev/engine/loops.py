@@ -210,8 +210,8 @@ class EvaluationLoop(BaseLoop):
         memory = self.runner.model.evaluation_stream
         if memory is not None and index > 0 and not has_past and not memory.continued:
             self.runner.logger.warning(
-                f"every frame of {self.stage} stood alone, though the detector has a memory: let {self.stage}_dataloader"
-                ' have sampler=dict(type="SceneEvalSampler"), or its data set history=...'
+                f"every frame of {self.stage} stood alone, but the detector has a memory: give {self.stage}_dataloader"
+                ' sampler=dict(type="SceneEvalSampler"), or its data set history=...'
             )
         return True
 

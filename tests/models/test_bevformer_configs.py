@@ -106,7 +106,8 @@ def test_published_names_shapes_and_counts(size: str) -> None:
 def test_published_data(size: str) -> None:
     *_, image_px, earlier = PUBLISHED[size]
     config = load_config(FOLDER / f"bevformer_{size}_nusc.py")
-    assert (config.train_dataloader.dataset.history, config.train_dataloader.dataset.history_pool) == (earlier, earlier + 1)
+    dataset = config.train_dataloader.dataset
+    assert (dataset.history, dataset.history_pool) == (earlier, earlier + 1)
     for loader in (config.val_dataloader, config.test_dataloader):
         assert loader.sampler.type == "SceneEvalSampler" and "history" not in loader.dataset
     for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):

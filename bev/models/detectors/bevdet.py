@@ -154,7 +154,7 @@ class LiftSplatDetector(TemporalDetector):
                 "newest_from_ref": pose.expand(batch, 4, 4),
             }
         if "newest_from_ref" not in state:
-            raise ValueError("the state of the last frame lacks the motion since then: join motion_inputs(motion) to it")
+            raise ValueError("the last frame's state lacks the motion since then: join motion_inputs(motion) to it")
         return {**state, "known": state["known"] & state["continues"][:, None]}
 
     def _next_state(self, bev: Tensor, state: State, history_from_ref: Tensor) -> dict[str, Tensor]:

@@ -2,8 +2,8 @@
 
 A state is a mapping of tensors with the batch axis first. What the previous frame's ``forward`` returned under
 ``"state"`` (its memory), joined with ``motion_inputs`` of the way since then, is what the present frame's ``forward``
-takes. Nothing is kept in the model: a :class:`~bev.models.detectors.frame_stream.FrameStream` carries the memory through
-recordings, in training, in evaluation and for whoever calls it.
+takes. Nothing is kept in the model: a ``FrameStream`` carries the memory through recordings, in training, in evaluation
+and for whoever calls it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Decoded(NamedTuple):
 
 
 class SeededQueries(NamedTuple):
-    """Queries whose start is known: ``content`` and ``position`` (B, S, C), ``reference`` (B, S, 3) share of the range."""
+    """Queries with a known start: ``content``, ``position`` (B, S, C), ``reference`` (B, S, 3) share of the range."""
 
     content: Tensor
     position: Tensor

@@ -23,7 +23,9 @@ class QuerySeeds(NamedTuple):
     known: Tensor
 
 
-def query_seeds(image_head: ImageCenterHead, feature: Tensor, maps: CenterMaps, rig: CameraRig, count: int) -> QuerySeeds:
+def query_seeds(
+    image_head: ImageCenterHead, feature: Tensor, maps: CenterMaps, rig: CameraRig, count: int
+) -> QuerySeeds:
     """The highest ``count`` peaks.
 
     Args:

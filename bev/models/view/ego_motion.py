@@ -52,8 +52,8 @@ def can_bus_vector(motion: Motion, frame: Frame, wrap: bool = True) -> Tensor:
 
 
 def _proper(rotation: Tensor) -> Tensor:
-    """(B, 3, 3) -> a rotation. A mirrored reference frame (``RigMirror``) lives in a world mirrored at its y = 0, one of
-    another scale (``AugmentReference``) in a larger or smaller world."""
+    """(B, 3, 3) -> a rotation. A mirrored reference frame (``RigMirror``) lives in a world mirrored at its y = 0, a
+    scaled one (``AugmentReference``) in a larger or smaller world."""
     determinant = torch.linalg.det(rotation)
     flip = torch.ones_like(rotation)
     flip[:, 1] = torch.where(determinant < 0, -1.0, 1.0)[:, None]

@@ -1,10 +1,9 @@
 """A StreamPETR of 1 M parameters for the synthetic world, for two CPU cores.
 
-Not a published network: a small backbone, tokens at stride 8, three decoder layers, 50 queries remembered of each frame,
+Not a published network: a small backbone, tokens at stride 8, three decoder layers, 50 queries remembered of a frame;
 class centres and depth on the images as further losses, and most fresh queries begin at the peaks of those. Otherwise
 the head is StreamPETR's. Recordings are walked through frame by frame, the memory carried from step to step. Its twin
-without a past:
-``train_dataloader.sampler.type=EndlessSampler val_dataloader.sampler.type=EvalSampler``.
+without a past: ``train_dataloader.sampler.type=EndlessSampler val_dataloader.sampler.type=EvalSampler``.
 """
 
 custom_imports = dict(imports=["projects.streampetr"])
