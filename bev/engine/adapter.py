@@ -32,6 +32,11 @@ class _LossDoor(nn.Module):
         return self._loss(batch, avg_factors)
 
 
+def _stream(detector: Detector) -> FrameStream | None:
+    """What carries a detector's memory; None for one without."""
+    return FrameStream(detector) if isinstance(detector, TemporalDetector) and detector.remembers else None
+
+
 @MODEL_WRAPPERS.register_module()
 class DetectorAdapter(nn.Module):
     """A detector as mmengine's Runner wants it.
@@ -49,8 +54,7 @@ class DetectorAdapter(nn.Module):
     def __init__(self, detector: Detector, distributed: bool = False, find_unused_parameters: bool = False) -> None:
         super().__init__()
         self.module = detector
-        temporal = isinstance(detector, TemporalDetector) and detector.remembers
-        self.training_stream, self.evaluation_stream = (FrameStream(detector) if temporal else None for _ in range(2))
+        self.training_stream, self.evaluation_stream = _stream(detector), _stream(detector)
         door: nn.Module = _LossDoor(detector, self.training_stream)
         if distributed:
             door = DistributedDataParallel(door, find_unused_parameters=find_unused_parameters)

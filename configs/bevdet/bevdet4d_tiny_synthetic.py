@@ -50,7 +50,9 @@ model = dict(
     alignment="warp",
     compat=None,
     depth_supervision=dict(type="DepthSupervision", weight=1.0, form="softmax"),
-    image_supervision=dict(image_head=dict(in_channels=48, hidden_channels=48), weights=dict(depth=0.0)),
+    image_supervision=dict(
+        image_head=dict(in_channels=48, hidden_channels=48, ground_m=None), weights=dict(depth=0.0)
+    ),
 )
 train_dataloader = dict(batch_size=1, sampler=dict(type="SceneStreamSampler"))
 val_dataloader = dict(batch_size=4, sampler=dict(type="SceneEvalSampler"))
