@@ -119,7 +119,7 @@ class PETRHead(QueryHead):
         valid = self._valid(projected, rig, valid_size_px)
         position = self.encode_rays(rig, projected.shape[-2:])[0] + self._encode_cells(valid).to(projected.dtype)
         image = Tokens(_flat(projected), _flat(position), None if valid_size_px is None else ~valid.flatten(1))
-        reference = self.reference_points.weight.expand(len(projected), -1, -1)
+        reference = self.reference_points.weight.expand(projected.shape[0], -1, -1)
         content = torch.zeros(*reference.shape[:2], projected.shape[2], device=reference.device)
         if seeds is not None:
             reference = torch.cat([reference, self.refinement.from_metric(seeds.point_m).clamp(0, 1)], 1)
