@@ -55,7 +55,8 @@ gpu: $(TESTABLE)
 clean:
 	rm -rf .venv build dist *.egg-info work_dirs .pytest_cache .mypy_cache
 
-# Scores and learning curves of the synthetic configurations, on the demo's data: about 50 minutes.
+# One row a family, twins without a past and ablations, on the demo's data: hours; finished rows are kept.
+# ARGS="--families" or ARGS="--only lift-splat" for some of them.
 bench-synthetic: $(INSTALLED)
 	$(BIN)/python tools/demo.py --data-only
-	$(BIN)/python -m benchmarks.synthetic
+	$(BIN)/python -m benchmarks.synthetic $(ARGS)

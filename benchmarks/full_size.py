@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import bev.models  # noqa: F401 (registers the models)
 from benchmarks.frames import test_frame
 from bev.engine.config import load_config
-from bev.models.detectors import FrameStream, StreamingDetector, advance
+from bev.models.detectors import FrameStream, TemporalDetector
 from bev.registry import MODELS
 from bev.structures import Batch
 
@@ -111,24 +111,20 @@ def mismatches(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> lis
 def one_frame(model: nn.Module, frames: Sequence[Batch]) -> tuple[Any, float]:
     """Outputs of the second frame, which continues the first where the detector remembers, and its processor seconds.
 
-    Pictures say nothing of shapes or time: a streaming detector sees those of the second frame twice, so that its image
+    Pictures say nothing of shapes or time: a temporal detector sees those of the second frame twice, so that its image
     encoder runs once.
     """
-    if isinstance(model, StreamingDetector):
+    if not (isinstance(model, TemporalDetector) and model.remembers):
         start = time.process_time()
-        features = model.extract_features(frames[1].images)
-        encoding = time.process_time() - start
-        model.extract_features = lambda images: features  # type: ignore[method-assign]
-        stream = FrameStream(model)
-        stream.forward(frames[0])
-        start = time.process_time()
-        return stream.forward(frames[1]), encoding + time.process_time() - start
-    state = None
-    if getattr(model, "num_previous", 0):
-        state = model(frames[0].images, frames[0].rig)["state"]
-        state = advance(state, torch.linalg.inv(frames[0].global_from_ref) @ frames[1].global_from_ref)
+        return model(frames[1].images, frames[1].rig), time.process_time() - start
     start = time.process_time()
-    return model(frames[1].images, frames[1].rig, state), time.process_time() - start
+    features = model.extract_features(frames[1].images)  # type: ignore[operator]
+    encoding = time.process_time() - start
+    model.extract_features = lambda images: features  # type: ignore[assignment]
+    stream = FrameStream(model)
+    stream.forward(frames[0])
+    start = time.process_time()
+    return stream.forward(frames[1]), encoding + time.process_time() - start
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -18,13 +18,13 @@ class Draw:
         index: position in the data set.
         seed: of this draw's augmentation.
         batch_seed: equal for all draws of a batch, for what its samples must have in common (their size).
-        starts: the frame has nothing to do with the frame in the same row of the batch before.
+        starts: the frame has nothing to do with the frame in the same row of the batch before; None: not known.
     """
 
     index: int
     seed: tuple[int, ...]
     batch_seed: tuple[int, ...] = (0,)
-    starts: bool = True
+    starts: bool | None = None
 
     def generator(self) -> np.random.Generator:
         """The random generator of this draw."""

@@ -141,7 +141,8 @@ class FrameDataset(Dataset[Sample]):
             try:
                 sample = self._sample(position, draw)
                 # A stand-in from another scene continues nothing.
-                return replace(sample, starts=draw.starts or self._scene(position) != self._scene(first))
+                same = self._scene(position) == self._scene(first)
+                return replace(sample, starts=draw.starts if same else True)
             except FileError as error:
                 if self.on_error != "skip":
                     raise

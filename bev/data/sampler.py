@@ -72,7 +72,7 @@ class EndlessSampler(Sampler[list[Draw]]):
                     epoch = position // self.length
                     order = self.order(epoch)
                 offset = position % self.length
-                draws.append(Draw(int(order[offset]), (self.seed, epoch, offset), (self.seed, batch)))
+                draws.append(Draw(int(order[offset]), (self.seed, epoch, offset), (self.seed, batch), starts=True))
             yield draws
             batch += 1
 
@@ -99,7 +99,7 @@ class EvalSampler(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         for begin in range(self.first, self.last, self.batch_size):
             stop = min(begin + self.batch_size, self.last)
-            yield [Draw(index, (self.seed, 0, index)) for index in range(begin, stop)]
+            yield [Draw(index, (self.seed, 0, index), starts=True) for index in range(begin, stop)]
 
     def __len__(self) -> int:
         return -(-(self.last - self.first) // self.batch_size)

@@ -16,20 +16,26 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bev.engine import distributed
+from bev.engine.guard import NonFiniteError
 from bev.engine.optim import OptimWrapper
-from bev.models.detectors import Detector
+from bev.models.detectors import Detector, FrameStream, TemporalDetector
 from bev.structures import Batch, Boxes3D
 
 
 class _LossDoor(nn.Module):
-    """``detector.loss`` as a ``forward``: DDP synchronises gradients only of what went through its own forward."""
+    """``loss`` as a ``forward``: DDP synchronises gradients only of what went through its own forward."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, stream: FrameStream | None) -> None:
         super().__init__()
-        self.detector = detector
+        self.detector, self._loss = detector, (detector if stream is None else stream).loss
 
     def forward(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        return self.detector.loss(batch, avg_factors)
+        return self._loss(batch, avg_factors)
+
+
+def _stream(detector: Detector) -> FrameStream | None:
+    """What carries a detector's memory; None for one without."""
+    return FrameStream(detector) if isinstance(detector, TemporalDetector) and detector.remembers else None
 
 
 def _data_parallel(door: nn.Module, find_unused_parameters: bool) -> DistributedDataParallel:
@@ -49,12 +55,17 @@ class DetectorAdapter(nn.Module):
         detector: on its device.
         distributed: average gradients over the processes of the default group.
         find_unused_parameters: as DistributedDataParallel has it.
+
+    Attributes:
+        training_stream, evaluation_stream: carry a temporal detector's memory from batch to batch, each apart from the
+            other, wherever the sampler says that frames continue (``Batch.starts``); None for other detectors.
     """
 
     def __init__(self, detector: Detector, distributed: bool = False, find_unused_parameters: bool = False) -> None:
         super().__init__()
         self.module = detector
-        door: nn.Module = _LossDoor(detector)
+        self.training_stream, self.evaluation_stream = _stream(detector), _stream(detector)
+        door: nn.Module = _LossDoor(detector, self.training_stream)
         if distributed:
             door = _data_parallel(door, find_unused_parameters)
         # In a tuple: not a submodule, so every parameter has one name.
@@ -88,6 +99,15 @@ class DetectorAdapter(nn.Module):
         Raises:
             NonFiniteError: a loss term or the gradient is not finite; nothing was updated.
         """
+        before = None if self.training_stream is None else self.training_stream.past
+        try:
+            return self._step(data, optim_wrapper)
+        except NonFiniteError:
+            if self.training_stream is not None:
+                self.training_stream.past = before
+            raise
+
+    def _step(self, data: Batch | Sequence[Batch], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         batches = [batch.to(self.device) for batch in ([data] if isinstance(data, Batch) else data)]
         counts = self._mean_counts(batches)
         optim_wrapper.begin_step(self.module, len(batches))
@@ -113,8 +133,9 @@ class DetectorAdapter(nn.Module):
         return distributed.mean_counts([self.module.target_counts(batch) for batch in batches])
 
     def val_step(self, data: Batch) -> list[Boxes3D]:
-        """Predictions on CPU, sorted by falling score."""
-        return [boxes.to("cpu") for boxes in self.module.predict(data.to(self.device))]
+        """Predictions on CPU, sorted by falling score; a temporal detector continues what the last call saw."""
+        predictor = self.evaluation_stream or self.module
+        return [boxes.to("cpu") for boxes in predictor.predict(data.to(self.device))]
 
     test_step = val_step
 

@@ -180,6 +180,8 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook(f"before_{stage}_epoch")
         runner.model.broadcast_buffers()
         runner.model.eval()
+        if (memory := runner.model.evaluation_stream) is not None:
+            memory.reset()
         metrics: dict[str, Any] = {}
         try:
             with self.no_gradient():
@@ -194,7 +196,9 @@ class EvaluationLoop(BaseLoop):
         return metrics
 
     def _predict_all(self) -> bool:
+        index, has_past = -1, False
         for index, batch in enumerate(self.dataloader):
+            has_past = has_past or bool(batch.previous)
             # Alone, a process may leave at once; several finish, since each has its own number of batches.
             if distributed.world_size() == 1 and self.runner.stop_requested():
                 return False
@@ -203,6 +207,12 @@ class EvaluationLoop(BaseLoop):
             if self.evaluator is not None:
                 self.evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook(f"after_{self.stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
+        memory = self.runner.model.evaluation_stream
+        if memory is not None and index > 0 and not has_past and not memory.continued:
+            self.runner.logger.warning(
+                f"every frame of {self.stage} stood alone, but the detector has a memory: give {self.stage}_dataloader"
+                ' sampler=dict(type="SceneEvalSampler"), or its data set history=...'
+            )
         return True
 
 

@@ -38,6 +38,8 @@ def state_of(runner: Runner) -> dict[str, Any]:
         "param_schedulers": [dict(schedule.state_dict()) for schedule in runner.param_schedulers],
         "random_states": distributed.gather(random_state.capture()),
     }
+    if (memory := runner.model.training_stream) is not None:
+        checkpoint["stream_states"] = distributed.gather(memory.state_dict())
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     return checkpoint
 
@@ -97,6 +99,7 @@ def resume(runner: Runner, filename: str | Path) -> None:
         schedule.load_state_dict(state)
     runner.train_loop.steps_done = int(checkpoint["meta"]["step"])
     runner.random_states = checkpoint["random_states"]
+    _restore_stream(runner, checkpoint.get("stream_states"))
     runner.call_hook("after_load_checkpoint", checkpoint=checkpoint)
     runner.logger.info(f"resumed {filename} at step {runner.train_loop.steps_done} of {runner.train_loop.max_iters}")
 
@@ -112,6 +115,18 @@ def _check_same_run(runner: Runner, meta: Mapping[str, Any], filename: str | Pat
             )
     if meta["max_steps"] != loop.max_iters:
         runner.logger.warning(f"{filename} is of a run of {meta['max_steps']} steps, this one has {loop.max_iters}")
+
+
+def _restore_stream(runner: Runner, states: list[dict[str, Any] | None] | None) -> None:
+    """What a temporal detector remembered of the batch before the checkpoint, in each process."""
+    memory = runner.model.training_stream
+    if memory is None:
+        return
+    if states is None or len(states) != runner.world_size:
+        why = "the checkpoint has no memory" if states is None else "another number of processes than the checkpoint's"
+        runner.logger.warning(f"{why}: recordings that are under way continue without their past")
+        return
+    memory.load_state_dict(states[runner.rank], runner.model.device)
 
 
 def restore_random_state(runner: Runner) -> None:

@@ -30,7 +30,7 @@ class Sample:
         previous: earlier frames, oldest first, for temporal models; each in its own reference frame.
         valid: False for a blank stand-in of a frame that could not be read.
         starts: True where no frame of an earlier batch belongs before this one; False where a streaming sampler put the
-            frame before it into the same row of the batch before.
+            frame before it into the same row of the batch before; None where no sampler said so.
     """
 
     images: Tensor
@@ -43,7 +43,7 @@ class Sample:
     points: PointCloud | None = None
     previous: tuple[Sample, ...] = ()
     valid: bool = True
-    starts: bool = True
+    starts: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Batch:
         global_from_ref: (B, 4, 4) float64 metres.
         timestamp_us: (B,) int64.
         previous: earlier frames as batches, oldest first.
-        starts: (B,) bool, see :class:`Sample`; rows whose temporal state must be reset. None: not from samples.
+        starts: (B,) bool, see :class:`Sample`; rows whose temporal state must be reset. None: not known.
         derived: what a detector has computed from this batch's ground truth, so that counts and losses share it.
     """
 
@@ -110,6 +110,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         )
     boxes = [s.boxes for s in samples if s.boxes is not None]
     points = [s.points for s in samples if s.points is not None]
+    starts = [s.starts for s in samples]
     return Batch(
         images=torch.stack([s.images for s in samples]),
         rig=CameraRig.stack([s.rig for s in samples]),
@@ -120,5 +121,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         boxes=boxes if len(boxes) == len(samples) else None,
         points=points if len(points) == len(samples) else None,
         previous=tuple(collate([s.previous[i] for s in samples]) for i in range(lengths.pop())),
-        starts=torch.tensor([s.starts for s in samples]),
+        starts=None if None in starts else torch.tensor(starts),
     )

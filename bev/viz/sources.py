@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from torch.utils.data import Dataset
 
@@ -48,6 +49,11 @@ class Chosen(Dataset[Sample]):
             return self.frames[replace(item, index=self.positions[item.index])]
         return self.frames[self.positions[item]]
 
+    def scene_of_samples(self) -> np.ndarray:
+        """(len(self),) the recording of every frame, for samplers that walk through recordings."""
+        scenes: np.ndarray = self.frames.scene_of_samples()
+        return scenes[self.positions]
+
     def faults(self) -> Any:
         """Unreadable files, as the data set counts them."""
         return self.frames.faults()
@@ -74,6 +80,14 @@ def choose(tokens: Sequence[str], wanted: Sequence[str] | None, count: int, wher
         if token not in position:
             raise ConfigError(f"--tokens: {token} is not a frame of {where}")
     return [position[token] for token in wanted]
+
+
+def with_their_past(frames: Any, positions: Sequence[int]) -> list[int]:
+    """Positions, and those of every earlier frame of the same recordings, in order: what a detector that carries its
+    memory from frame to frame must see to find in a frame what it finds in the whole recording."""
+    scene = frames.scene_of_samples()
+    last = {int(scene[p]): max(q for q in positions if scene[q] == scene[p]) for p in positions}
+    return [p for p in range(len(scene)) if p <= last.get(int(scene[p]), -1)]
 
 
 def submitted(
@@ -109,7 +123,8 @@ def predicted(
 ) -> tuple[Any, list[int], Mapping[str, Boxes3D]]:
     """The test frames of a configuration at full size, positions of those to draw, and what a checkpoint finds there.
 
-    Nothing but those is predicted, and nothing is scored.
+    Nothing but those is predicted (and, for a detector that carries a memory, the frames before them), and nothing is
+    scored.
 
     Args:
         cfg: prepared by :func:`bev.engine.prepare`; not changed.
@@ -126,7 +141,9 @@ def predicted(
     positions = choose(frames.tokens, wanted, count, where)
     cfg = cfg.copy()
     boxes: dict[str, Boxes3D] = {}
-    cfg.test_dataloader = {**cfg.test_dataloader, "dataset": Chosen(frames, positions)}
+    # A configuration that chose a sampler walks through recordings: a frame in their middle needs those before it.
+    read = with_their_past(frames, positions) if cfg.test_dataloader.get("sampler") else positions
+    cfg.test_dataloader = {**cfg.test_dataloader, "dataset": Chosen(frames, read)}
     cfg.test_evaluator = []
     test(cfg, checkpoint, on_result=lambda batch, found: boxes.update(zip(batch.tokens, found)))
     return full_size(node), positions, boxes

@@ -1,8 +1,10 @@
-# A small BEVDet4D (two frames, BEVDet's own encoders and head) for the synthetic world; its twin with one frame is
-# ``--cfg-options model.num_previous=0 model.img_bev_encoder_backbone.in_channels=32``.
+# A small BEVDet4D (two frames, BEVDet's own encoders and head) for the synthetic world. Recordings are walked through
+# frame by frame, the last frame's grid carried from step to step and warped. Its twin with one frame is
+# bevdet4d_single_tiny_synthetic.py.
 _base_ = [
     "configs/_base_/data/synthetic_352x128.py",
-    "configs/_base_/schedule/adamw_cosine.py",
+    "configs/_base_/model/image_supervision.py",
+    "configs/_base_/schedule/muon_one_frame.py",
     "configs/_base_/runtime/default.py",
 ]
 _image_size_px = (128, 352)
@@ -45,16 +47,16 @@ model = dict(
         score_threshold=0.02,
     ),
     num_previous=1,
-    alignment="lift",
+    alignment="warp",
     compat=None,
     depth_supervision=dict(type="DepthSupervision", weight=1.0, form="softmax"),
+    image_supervision=dict(
+        image_head=dict(in_channels=48, hidden_channels=48, ground_m=None), weights=dict(depth=0.0)
+    ),
 )
-train_dataloader = dict(batch_size=2, dataset=dict(history=1))
-val_dataloader = dict(dataset=dict(history=1))
+train_dataloader = dict(batch_size=1, sampler=dict(type="SceneStreamSampler"))
+val_dataloader = dict(batch_size=4, sampler=dict(type="SceneEvalSampler"))
 test_dataloader = val_dataloader
-optim_wrapper = dict(
-    type="AmpOptimWrapper",
-    dtype="bfloat16",
-    optimizer=dict(_delete_=True, type="MuonAdamW", lr=1e-2, weight_decay=0.01),
-)
-train_cfg = dict(max_steps=2000)
+# A CenterPoint head is convolutions, too.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(pts_bbox_head=dict(lr_mult=1.0))))
+train_cfg = dict(max_steps=6000)

@@ -28,6 +28,6 @@ model = dict(
 )
 
 _image = dict(size=(928, 1600), resize=1.0)
-train_dataloader = dict(dataset=dict(image=_image, history=3))
-val_dataloader = dict(dataset=dict(image=_image, history=3))
+train_dataloader = dict(dataset=dict(image=_image, history=3, history_pool=4))
+val_dataloader = dict(dataset=dict(image=_image))
 test_dataloader = val_dataloader

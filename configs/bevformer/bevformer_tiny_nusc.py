@@ -7,7 +7,7 @@ which turns it about the vehicle, to score higher. For weights of that repositor
 """
 
 _base_ = [
-    "configs/_base_/data/nuscenes_1600x900.py",
+    "configs/_base_/data/nuscenes_bevformer_800x480.py",
     "configs/_base_/schedule/adamw_cosine.py",
     "configs/_base_/runtime/default.py",
 ]
@@ -71,10 +71,9 @@ model = dict(
     ),
 )
 
-# 450 rows of 1600x900 pictures at half size, padded below with the mean colour.
-_image = dict(size=(480, 800), resize=0.5, method="linear")
-train_dataloader = dict(batch_size=1, dataset=dict(image=_image, history=2))
-val_dataloader = dict(batch_size=1, dataset=dict(image=_image, history=2))
+# Trained on queues of three frames, tested on whole recordings with the map carried from frame to frame.
+train_dataloader = dict(batch_size=1)
+val_dataloader = dict(batch_size=1)
 test_dataloader = val_dataloader
 
 # Total batch 8 (8 processes of 1), half a cosine down to 1e-3 of the rate after 500 steps of warm-up from a third.

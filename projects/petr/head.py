@@ -13,6 +13,7 @@ from bev.models.attention.camera_rays import ray_depths, ray_points
 from bev.models.attention.sine_positions import encode_cells, encode_points
 from bev.models.coders import MetricRange, NMSFreeCoder, SigmoidRefinement, inverse_sigmoid
 from bev.models.heads import QueryHead
+from bev.models.heads.query_seeds import QuerySeeds
 from bev.registry import MODELS
 from bev.structures import CameraRig
 
@@ -37,6 +38,7 @@ class PETRHead(QueryHead):
         across_cameras: sine positions count the camera too, not only row and column.
         num_queries, num_classes, assigner, coder, loss_cls, loss_bbox, code_weights: as in ``QueryHead``.
         num_branches: names that the one pair of branches has in checkpoints; at least the number of layers.
+        num_peaks: queries beside the learned ones that begin at peaks of the image heatmaps; not published.
     """
 
     depths_m: Tensor
@@ -60,6 +62,7 @@ class PETRHead(QueryHead):
         across_cameras: bool = True,
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
         num_branches: int = 6,
+        num_peaks: int = 0,
     ) -> None:
         super().__init__(
             num_queries,
@@ -90,8 +93,16 @@ class PETRHead(QueryHead):
             nn.Linear(3 * self.axis_channels, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim)
         )
 
+        self.num_peaks = num_peaks
+        if num_peaks:
+            self.seed_content = nn.Linear(in_channels + num_classes, embed_dim)
+
     def forward(
-        self, features: Sequence[Tensor], rig: CameraRig, valid_size_px: tuple[int, int] | None = None
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        valid_size_px: tuple[int, int] | None = None,
+        seeds: QuerySeeds | None = None,
     ) -> dict[str, Tensor]:
         """Predict.
 
@@ -99,6 +110,7 @@ class PETRHead(QueryHead):
             features: levels (B, N, in_channels, H, W), of which the first is used.
             rig: calibration with the batch axis.
             valid_size_px: (H, W) of the network image without its padding below and to the right; None: no padding.
+            seeds: of the image, with ``num_peaks``; those queries come last.
 
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10; m, rad, m/s).
@@ -107,9 +119,13 @@ class PETRHead(QueryHead):
         valid = self._valid(projected, rig, valid_size_px)
         position = self.encode_rays(rig, projected.shape[-2:])[0] + self._encode_cells(valid).to(projected.dtype)
         image = Tokens(_flat(projected), _flat(position), None if valid_size_px is None else ~valid.flatten(1))
-        reference = self.reference_points.weight.expand(len(projected), -1, -1)
+        reference = self.reference_points.weight.expand(projected.shape[0], -1, -1)
+        content = torch.zeros(*reference.shape[:2], projected.shape[2], device=reference.device)
+        if seeds is not None:
+            reference = torch.cat([reference, self.refinement.from_metric(seeds.point_m).clamp(0, 1)], 1)
+            content = torch.cat([content, self.seed_content(seeds.known).to(content.dtype)], 1)
         query_pos = self.query_embedding(encode_points(reference, self.axis_channels))
-        decoded = self.transformer(torch.zeros_like(query_pos), query_pos, image)
+        decoded = self.transformer(content.to(query_pos.dtype), query_pos, image)
         raw = torch.stack([branch(query) for branch, query in zip(self.reg_branches, decoded)])
         return {"cls_logits": self.classify(decoded), "box_code": self.refinement(raw.float(), reference)[1]}
 

@@ -10,5 +10,5 @@ from bev.registry import MODELS
 class StreamPETR(StreamingDetector):
     """StreamPETR (Wang et al., ICCV 2023, arXiv 2303.11926); parameter names are those of the published checkpoints.
 
-    Its state goes through the interface of ``bev.models.detectors.streaming``, as BEVFormer's does.
+    Its state goes through the interface of ``bev.models.detectors.temporal``, as BEVFormer's does.
     """

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bev.models.assigners import HungarianAssigner3D
@@ -14,8 +15,11 @@ from bev.models.attention.camera_rays import ray_depths, ray_points
 from bev.models.attention.sine_positions import encode_points, encode_shares
 from bev.models.coders import NMSFreeCoder, SigmoidRefinement, inverse_sigmoid
 from bev.models.heads import Motion, StreamingHead
+from bev.models.heads.denoising import NoisyQueries
+from bev.models.heads.query_seeds import QuerySeeds
 from bev.registry import MODELS
-from bev.structures import CameraRig
+from bev.structures import Boxes3D, CameraRig
+from projects.streampetr.denoising import BoxDenoising
 from projects.streampetr.memory import Memory
 from projects.streampetr.parts import Gate, MotionLayerNorm, encode_motion, two_layers
 
@@ -52,8 +56,10 @@ class StreamPETRHead(StreamingHead):
         code_weights: in the published order cx, cy, cz, log l, log w, log h, sin, cos, vx, vy.
         compat: ``"official"`` pairs tokens with focal lengths as the published code does: token i of all cameras'
             gets those of camera i mod N. ``"fixed"`` gives every token its own camera's.
+        denoising: noised ground truth decoded beside the queries in training; None for none.
         num_classes, assigner, coder, loss_cls, loss_bbox: as in ``QueryHead``.
         num_branches: names that the one pair of branches has in checkpoints; at least the number of layers.
+        num_peaks: queries beside the fresh ones that begin at peaks of the image heatmaps; not published.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class StreamPETRHead(StreamingHead):
         code_weights: Sequence[float] = (2, 2, 1, 1, 1, 1, 1, 1, 1, 1),
         compat: str = "fixed",
         num_branches: int = 6,
+        denoising: BoxDenoising | None = None,
+        num_peaks: int = 0,
     ) -> None:
         super().__init__(
             num_queries,
@@ -101,6 +109,9 @@ class StreamPETRHead(StreamingHead):
         self.transformer, self.official, self.stride_px = transformer, compat == "official", stride_px
         self.num_propagated, self.memory_length, self.top_k = num_propagated, memory_length, top_k
         self.axis_channels, self.refinement = embed_dim // 2, SigmoidRefinement(range_m)
+        self.denoising, self.num_peaks = denoising, num_peaks
+        if num_peaks:
+            self.seed_content = nn.Linear(in_channels + num_classes, embed_dim)
         self._fixed(range_m, position_range_m, ray_depths(depth_low_m, float(position_range_m[3]), depth_count))
         self.position_encoder = two_layers(3 * depth_count, 4 * embed_dim, embed_dim)
         self.memory_embed = two_layers(in_channels, embed_dim, embed_dim)
@@ -129,8 +140,8 @@ class StreamPETRHead(StreamingHead):
 
     @property
     def num_matched(self) -> int:
-        """Queries that may be matched: fresh and propagated."""
-        return self.num_queries + self.num_propagated
+        """Queries that may be matched: fresh, seeded and propagated."""
+        return self.num_queries + self.num_peaks + self.num_propagated
 
     def target_weights(self, target: Tensor) -> Tensor:
         """(M, 10) weight of every entry of the targets' codes: 0 where it is not known."""
@@ -150,6 +161,7 @@ class StreamPETRHead(StreamingHead):
         rig: CameraRig,
         state: Mapping[str, Tensor] | None = None,
         picked: Tensor | None = None,
+        seeds: QuerySeeds | None = None,
     ) -> dict[str, Any]:
         """Predict.
 
@@ -158,19 +170,79 @@ class StreamPETRHead(StreamingHead):
             rig: calibration with the batch axis.
             state: entries of :meth:`motion_inputs` and, after a previous frame, of ``Memory``; None: a first frame.
             picked: (B, S) int64, which of the N * H * W tokens are used (Focal-PETR's selection); None: all.
+            seeds: of the image, with ``num_peaks``; those queries follow the fresh ones.
 
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10; m, rad, m/s), the fresh queries
             first, and ``state``.
         """
-        memory = self._recall(features[0], state)
-        queries = self._queries(memory)
-        image = self._image_tokens(features[0], rig, picked)
-        decoded = self.transformer(queries.content, queries.pos, image, queries.remembered)
+        return self._detect(features[0], rig, state, picked, None, seeds)
+
+    def train_frame(
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None,
+        boxes: Sequence[Boxes3D],
+        avg_factor: Tensor,
+        **seeds: QuerySeeds,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Losses of ``QueryHead`` and, with denoising, ``dn.loss_cls`` and ``dn.loss_bbox``; see ``StreamingHead``."""
+        noisy = None if self.denoising is None else self.denoising.draw(boxes, self.num_classes)
+        outputs = self._detect(features[0], rig, state, None, noisy, **seeds)
+        if noisy is None:
+            return self.loss(outputs, boxes, avg_factor), outputs
+        count = noisy.label.shape[1]
+        logits, code = outputs["cls_logits"], outputs["box_code"]
+        restored = self.restoring_loss(logits[:, :, :count], code[:, :, :count], noisy, boxes, avg_factor)
+        outputs = {"cls_logits": logits[:, :, count:], "box_code": code[:, :, count:], "state": outputs["state"]}
+        return {**self.loss(outputs, boxes, avg_factor), **restored}, outputs
+
+    def restoring_loss(
+        self, logits: Tensor, code: Tensor, noisy: NoisyQueries, boxes: Sequence[Boxes3D], avg_factor: Tensor
+    ) -> dict[str, Tensor]:
+        """Denoising losses, summed over the layers.
+
+        Args:
+            logits: (layers, B, R, num_classes), code: (layers, B, R, 10) of the denoising queries.
+            noisy: where they come from.
+            boxes: ground truth, one entry a frame.
+            avg_factor: scalar number of boxes of the batch.
+        """
+        assert self.denoising is not None
+        sample, query = (noisy.box >= 0).nonzero(as_tuple=True)
+        first = torch.tensor([0, *(len(b) for b in boxes)], device=sample.device).cumsum(0)[sample]
+        target = torch.cat([self.coder.encode(b) for b in boxes])[first + noisy.box[sample, query]]
+        label, weight = noisy.label[sample, query], self.target_weights(target)
+        count = (avg_factor * noisy.groups).clamp(min=1)
+        kept = (count * self.denoising.kept_share).clamp(min=1)
+        cls = [self.loss_cls(layer[sample, query], label, avg_factor=kept) for layer in logits]
+        bbox = [self.loss_bbox(layer[sample, query], target.to(layer), weight, avg_factor=count) for layer in code]
+        scale = self.denoising.loss_weight
+        return {"dn.loss_cls": scale * torch.stack(cls).sum(), "dn.loss_bbox": scale * torch.stack(bbox).sum()}
+
+    def _detect(
+        self,
+        feature: Tensor,
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None,
+        picked: Tensor | None,
+        noisy: NoisyQueries | None,
+        seeds: QuerySeeds | None = None,
+    ) -> dict[str, Any]:
+        """Outputs of all queries, the denoising ones in front; those are not remembered."""
+        memory = self._recall(feature, state)
+        queries, mask = self._queries(memory, noisy, seeds), None
+        if noisy is not None:
+            others = queries.content.shape[1] - noisy.label.shape[1]
+            mask = F.pad(noisy.attention_mask(others), (0, queries.remembered.value.shape[1]))
+        image = self._image_tokens(feature, rig, picked)
+        decoded = self.transformer(queries.content, queries.pos, image, queries.remembered, mask)
         raw = torch.stack([branch(query) for branch, query in zip(self.reg_branches, decoded)])
         code = self.refinement(raw.float()[..., list(_FROM_PUBLISHED)], queries.reference)[1]
         logits = self.classify(decoded)
-        state = self._remember(memory, decoded[-1], logits[-1], code[-1])
+        own = slice(0 if noisy is None else noisy.label.shape[1], None)
+        state = self._remember(memory, decoded[-1][:, own], logits[-1][:, own], code[-1][:, own])
         return {"cls_logits": logits, "box_code": code, "state": state}
 
     def _recall(self, feature: Tensor, state: Mapping[str, Tensor] | None) -> Memory:
@@ -185,14 +257,21 @@ class StreamPETRHead(StreamingHead):
             memory = kept.carried(state["ref_from_previous"], state["elapsed_s"], continues)
         return memory.with_first(self.refinement.to_metric(self.pseudo_reference_points.weight), ~continues)
 
-    def _queries(self, memory: Memory) -> Queries:
+    def _queries(self, memory: Memory, noisy: NoisyQueries | None, seeds: QuerySeeds | None) -> Queries:
         batch = len(memory.point_m)
         reference = self.reference_points.weight.expand(batch, -1, -1)
+        if noisy is not None:
+            noised = self.refinement.from_metric(noisy.point_m).clamp(0, 1) * (noisy.box >= 0).unsqueeze(-1)
+            reference = torch.cat([noised, reference], 1)
+        start = torch.zeros(*reference.shape[:2], 2 * self.axis_channels, device=reference.device)
+        if seeds is not None:
+            reference = torch.cat([reference, self.refinement.from_metric(seeds.point_m).clamp(0, 1)], 1)
+            start = torch.cat([start, self.seed_content(seeds.known).to(start.dtype)], 1)
         pos = self.query_embedding(encode_points(reference, self.axis_channels))
         at_rest = torch.zeros(*reference.shape[:2], 3, device=reference.device)
         identity = torch.eye(4, device=reference.device)[:3].flatten().expand(*reference.shape[:2], -1)
         still = encode_motion(torch.cat([at_rest, identity], -1))
-        content, pos = self.ego_pose_memory(torch.zeros_like(pos), still), self.ego_pose_pe(pos, still)
+        content, pos = self.ego_pose_memory(start.to(pos.dtype), still), self.ego_pose_pe(pos, still)
         pos = pos + self._time(torch.zeros_like(reference[..., 0]))
         old_reference = self.refinement.from_metric(memory.point_m)
         motion = torch.cat([memory.velocity_mps, memory.age_s.unsqueeze(-1), memory.pose[..., :3, :].flatten(-2)], -1)

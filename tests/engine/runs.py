@@ -24,9 +24,11 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["bev.engine", "tests.engine.toy"])
 
 
-def run_here(work_dir: Path, *options: str, resume: bool | str = False, **choices: Any) -> dict[str, Any]:
+def run_here(
+    work_dir: Path, *options: str, resume: bool | str = False, config: Path = CONFIG, **choices: Any
+) -> dict[str, Any]:
     """Train in this process; returns the last checkpoint."""
-    status = train(prepare(load_config(CONFIG, options), str(work_dir), resume=resume, **choices))
+    status = train(prepare(load_config(config, options), str(work_dir), resume=resume, **choices))
     assert status == 0
     return last(work_dir)
 
@@ -96,7 +98,8 @@ def _child(work_dir: Path, options: Sequence[str], env: dict[str, str], before: 
         from tests.engine import sabotage
 
         getattr(sabotage, before)()
-    sys.exit(main(lambda: train(prepare(load_config(CONFIG, options), str(work_dir), **choices))))
+    config = choices.pop("config", CONFIG)
+    sys.exit(main(lambda: train(prepare(load_config(config, options), str(work_dir), **choices))))
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:

@@ -26,7 +26,11 @@ SIZES = {
     "bevdepth/bevdet_bevdepth_r50_nusc": 52_884_958,
     "lss/lss_effb0_nusc": 12_615_270,
 }
-SMALL = ("bevdet/bevdet4d_tiny_synthetic", "bevdepth/bevdepth_tiny_synthetic")
+SMALL = (
+    "bevdet/bevdet4d_tiny_synthetic",
+    "bevdet/bevdet4d_single_tiny_synthetic",
+    "bevdepth/bevdepth_tiny_synthetic",
+)
 
 
 def _build(name: str) -> torch.nn.Module:
@@ -123,6 +127,7 @@ def synthetic_batch(synthetic_root: Path) -> Batch:
     """Two frames of the synthetic world with one previous frame each."""
     node = load_config(REPO_ROOT / f"configs/{SMALL[0]}.py").train_dataloader.dataset.to_dict()
     dataset = DATASETS.build({**node, "root": str(synthetic_root), "cache": "none"})
+    dataset.history = 1
     return collate([dataset[1], dataset[8]])
 
 

@@ -12,7 +12,7 @@ from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins
 from bev.models.backbones import BEVResNet
 from bev.models.coders import CenterPointCoder
-from bev.models.detectors import LiftSplatDetector, advance
+from bev.models.detectors import FrameStream, LiftSplatDetector
 from bev.models.heads import CenterPointHead, CircleSuppression, RotatedSuppression
 from bev.models.losses import DepthSupervision
 from bev.models.necks import LSSFPN
@@ -20,7 +20,7 @@ from bev.models.preprocess import ImageNormalizer
 from bev.models.view import BEVDetView, InversePerspective
 from bev.models.view.published_geometry import lift, sensor_matrices, truncated_cells
 from bev.models.view.warp import warp_bev
-from bev.structures import Boxes3D
+from bev.structures import Batch, Boxes3D
 from bev.structures.conventions import CLASSES
 from tests.models.rigs import random_batch, random_boxes, ring_rig
 
@@ -172,31 +172,53 @@ def test_half_turn_of_the_true_warp_is_a_mirrored_map() -> None:
     assert float(official[..., 0, :].abs().max()) < 1e-4
 
 
+def _drive(count: int, batch: int = 1) -> list[Batch]:
+    """Frames of recordings, 2 m and half a second apart."""
+    frames = []
+    for i in range(count):
+        pose = torch.eye(4, dtype=torch.float64).repeat(batch, 1, 1)
+        pose[:, 0, 3] = 2.0 * i
+        frame, time = random_batch(batch), torch.full((batch,), 500_000 * i)
+        scenes = [f"scene{b}" for b in range(batch)]
+        frame = replace(frame, images=frame.images.roll(i, -1), global_from_ref=pose, timestamp_us=time, scenes=scenes)
+        frames.append(frame)
+    return frames
+
+
 def test_streaming_equals_the_batch_form_and_first_frames_stand_in() -> None:
     model = _detector(2, "warp").eval()
-    frames = [random_batch(1) for _ in range(3)]
-    poses = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
-    poses[:, 0, 3] = torch.tensor([0.0, 2.0, 4.0])
-    frames = [
-        replace(f, images=f.images.roll(i, -1), global_from_ref=poses[i : i + 1]) for i, f in enumerate(frames)
-    ]
-    state, outputs = None, []
+    frames, stream = _drive(3), FrameStream(model)
     with torch.no_grad():
-        for i, frame in enumerate(frames):
-            if state is not None:
-                state = advance(state, torch.linalg.inv(poses[i - 1 : i]) @ poses[i : i + 1])
-            output = model(frame.images, frame.rig, state)
-            state = output["state"]
-            outputs.append(output)
+        outputs = [stream.forward(frame) for frame in frames]
         alone = model._detect_batch(frames[0])
+        # As the data set hands it out: before the start the first frame is repeated.
+        early = model._detect_batch(replace(frames[1], previous=(frames[0], frames[0])))
         whole = model._detect_batch(replace(frames[2], previous=tuple(frames[:2])))
-    for name, value in outputs[0]["tasks"][0].items():
-        torch.testing.assert_close(value, alone["tasks"][0][name])
-        torch.testing.assert_close(outputs[2]["tasks"][0][name], whole["tasks"][0][name], atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match="call advance"):
+    for output, expected in zip(outputs, (alone, early, whole)):
+        for name, value in output["tasks"][0].items():
+            torch.testing.assert_close(value, expected["tasks"][0][name], atol=1e-5, rtol=1e-5)
+    state = outputs[2]["state"]
+    with pytest.raises(ValueError, match="join motion_inputs"):
         model(frames[0].images, frames[0].rig, state)
     assert state["known"].tolist() == [[True, True]] and state["bev"].shape == (1, 2, 5, 16, 16)
     assert float((outputs[2]["tasks"][0]["heatmap"] - outputs[0]["tasks"][0]["heatmap"]).abs().max()) > 1e-4
+
+
+def test_a_recording_that_begins_leaves_the_other_row_alone() -> None:
+    model = _detector(2, "warp").eval()
+    first, second = _drive(2, batch=2)
+    second = replace(second, starts=torch.tensor([True, False]))
+    stream = FrameStream(model)
+    with torch.no_grad():
+        stream.remember(first)
+        together = stream.forward(second)
+        alone = model(second.images, second.rig)
+        kept = replace(second, previous=(first,))
+        past = model._detect_batch(kept)
+    heatmap = together["tasks"][0]["heatmap"]
+    torch.testing.assert_close(heatmap[0], alone["tasks"][0]["heatmap"][0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(heatmap[1], past["tasks"][0]["heatmap"][1], atol=1e-5, rtol=1e-5)
+    assert together["state"]["known"].tolist() == [[True, False], [True, True]]
 
 
 def test_lifting_into_the_present_equals_warping_for_whole_cells() -> None:

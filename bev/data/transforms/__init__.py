@@ -6,6 +6,7 @@ from bev.data.transforms.buckets import ResolutionBuckets
 from bev.data.transforms.calibration_noise import CalibrationNoise
 from bev.data.transforms.camera_dropout import CameraDropout
 from bev.data.transforms.class_filter import ClassFilter
+from bev.data.transforms.exchanged_calibration import ExchangeCalibrations
 from bev.data.transforms.image import ImageDraw, ImageTransform
 from bev.data.transforms.mirror import RigMirror
 from bev.data.transforms.photometric import PhotoMetricDistortion
@@ -17,6 +18,7 @@ __all__ = [
     "CalibrationNoise",
     "CameraDropout",
     "ClassFilter",
+    "ExchangeCalibrations",
     "ImageDraw",
     "ImageTransform",
     "PhotoMetricDistortion",

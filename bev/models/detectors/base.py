@@ -17,7 +17,7 @@ class Detector(nn.Module, ABC):
     """Three pure doors, and the counts that make their losses add up over micro-batches and processes.
 
     A detector keeps no memory between calls: temporal models take a ``state`` and return the next one under the key
-    ``"state"`` of forward's result; ``detectors.streaming`` has their interface.
+    ``"state"`` of forward's result; ``detectors.temporal`` has their interface.
     """
 
     @abstractmethod

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from bev.models.detectors.base import State
 from bev.models.detectors.streaming import StreamingDetector
 from bev.registry import MODELS
+from bev.structures import CameraRig
 
 
 @MODELS.register_module()
@@ -13,3 +17,7 @@ class BEVFormer(StreamingDetector):
     The head is a ``BEVFormerHead``. Earlier frames of a training sample are run in evaluation mode and without
     gradients, as published.
     """
+
+    def remember(self, images: Tensor, rig: CameraRig, state: State | None = None) -> State:
+        """The map alone: neither queries nor what seeds them are needed."""
+        return self.pts_bbox_head.remember(self.extract_features(images), rig, state)

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector, State, ground_truth
+from bev.models.heads.image_center_head import CenterMaps
+from bev.models.heads.image_supervision import ImageSupervision
 from bev.models.heads.query_head import QueryHead
+from bev.models.heads.query_seeds import QuerySeeds, query_seeds
 from bev.structures import Batch, Boxes3D, CameraRig
 
 
@@ -22,6 +25,7 @@ class ImageEncoder(nn.Module):
         img_neck: maps -> levels, or one map.
         pts_bbox_head: levels -> boxes.
         grid_mask: image -> image in training.
+        image_supervision: further losses on the finest level; a head with ``num_peaks`` gets seeds from it, too.
     """
 
     def __init__(
@@ -31,10 +35,13 @@ class ImageEncoder(nn.Module):
         img_neck: nn.Module,
         pts_bbox_head: QueryHead,
         grid_mask: nn.Module | None = None,
+        image_supervision: ImageSupervision | None = None,
     ) -> None:
         super().__init__()
-        self.preprocess, self.grid_mask = preprocess, grid_mask
+        self.preprocess, self.grid_mask, self.image_supervision = preprocess, grid_mask, image_supervision
         self.img_backbone, self.img_neck, self.pts_bbox_head = img_backbone, img_neck, pts_bbox_head
+        if pts_bbox_head.num_peaks and image_supervision is None:
+            raise ValueError(f"{pts_bbox_head.num_peaks} queries seeded by the images need an image_supervision")
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """(B, N, 3, H, W) -> levels (B, N, C, H_l, W_l), each camera's map in channels_last layout."""
@@ -45,23 +52,55 @@ class ImageEncoder(nn.Module):
         levels = [levels] if isinstance(levels, Tensor) else levels
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
+    def image_counts(self, batch: Batch) -> dict[str, Tensor]:
+        """What the image supervision counts; nothing without one."""
+        if self.image_supervision is None:
+            return {}
+        return self.image_supervision.counts(batch, ground_truth(batch))
+
+    def image_maps(self, levels: list[Tensor], rig: CameraRig) -> CenterMaps | None:
+        """What the image supervision sees on the finest level."""
+        return None if self.image_supervision is None else self.image_supervision.image_head(levels[0], rig)
+
+    def image_losses(
+        self, maps: CenterMaps | None, batch: Batch, factors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Losses of the image supervision; nothing without one."""
+        if self.image_supervision is None:
+            return {}
+        losses: dict[str, Tensor] = self.image_supervision(maps, batch, ground_truth(batch), factors)
+        return losses
+
+    def seeds(self, levels: list[Tensor], rig: CameraRig, maps: CenterMaps | None = None) -> dict[str, QuerySeeds]:
+        """Argument ``seeds`` of a head that has seeded queries; nothing for others. ``maps`` where they are known."""
+        if not self.pts_bbox_head.num_peaks or self.image_supervision is None:
+            return {}
+        head = self.image_supervision.image_head
+        maps = head(levels[0], rig) if maps is None else maps
+        return {"seeds": query_seeds(head, levels[0], maps, rig, self.pts_bbox_head.num_peaks)}
+
 
 class QueryDetector(ImageEncoder, Detector):
     """Image encoder and a set-prediction head: what DETR3D and PETR share. Arguments as of :class:`ImageEncoder`."""
 
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
         """Returns ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10); see QueryHead."""
-        return self.pts_bbox_head(self.extract_features(images), rig)
+        features = self.extract_features(images)
+        return self.pts_bbox_head(features, rig, **self.seeds(features, rig))
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """``boxes``: pairs that matching will make."""
-        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch))}
+        """``boxes``: pairs that matching will make; with image supervision what that counts."""
+        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch)), **self.image_counts(batch)}
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones."""
+        """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones, and those of the
+        image supervision."""
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
-        outputs = self(batch.images, batch.rig)
-        return self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
+        features = self.extract_features(batch.images)
+        maps = self.image_maps(features, batch.rig)
+        outputs = self.pts_bbox_head(features, batch.rig, **self.seeds(features, batch.rig, maps))
+        losses = self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
+        return {**losses, **self.image_losses(maps, batch, factors)}
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""

@@ -12,8 +12,10 @@ from bev.models.heads.detr3d_head import Detr3DHead
 from bev.models.heads.detr3d_seeded import SeededDetr3DHead
 from bev.models.heads.detr3d_transformer import Detr3DTransformer
 from bev.models.heads.image_center_head import ImageCenterHead
+from bev.models.heads.image_supervision import ImageSupervision
 from bev.models.heads.query_head import QueryHead
-from bev.models.heads.streaming_head import Motion, StreamingHead
+from bev.models.heads.streaming_head import StreamingHead
+from bev.models.motion import Motion
 
 __all__ = [
     "BEVFormerEncoder",
@@ -27,6 +29,7 @@ __all__ = [
     "Detr3DHead",
     "Detr3DTransformer",
     "ImageCenterHead",
+    "ImageSupervision",
     "Motion",
     "PUBLISHED_TASKS",
     "PerceptionTransformer",

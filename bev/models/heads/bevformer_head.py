@@ -9,10 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.assigners import HungarianAssigner3D
+from bev.models.attention.ray_cross_attention import PointEncoding
 from bev.models.attention.temporal_self_attention import Compat
-from bev.models.coders import NMSFreeCoder
+from bev.models.coders import MetricRange, NMSFreeCoder
 from bev.models.heads.bevformer_transformer import PerceptionTransformer
-from bev.models.heads.streaming_head import Motion, StreamingHead
+from bev.models.heads.detr3d_transformer import SeededQueries
+from bev.models.heads.query_seeds import QuerySeeds
+from bev.models.heads.streaming_head import StreamingHead
+from bev.models.motion import Motion
 from bev.models.view.ego_motion import CAN_BUS, can_bus_vector
 from bev.registry import MODELS
 from bev.structures import CameraRig
@@ -49,6 +53,7 @@ class BEVFormerHead(StreamingHead):
         num_queries, embed_dim, num_classes, assigner, coder, loss_cls, loss_bbox, code_weights: as in ``QueryHead``.
         compat: ``"official"`` hands the difference of headings on unwrapped (350 degrees for a turn of -10), as the
             published data pipeline does.
+        num_peaks: queries beside the learned ones that begin at peaks of the image heatmaps; not published.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class BEVFormerHead(StreamingHead):
         loss_bbox: nn.Module,
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
         compat: Compat = "fixed",
+        num_peaks: int = 0,
     ) -> None:
         num_layers = len(transformer.decoder.layers)
         super().__init__(
@@ -73,6 +79,10 @@ class BEVFormerHead(StreamingHead):
         self.bev_embedding = nn.Embedding(rows * columns, embed_dim)
         self.query_embedding = nn.Embedding(num_queries, 2 * embed_dim)
         self.positional_encoding = LearnedPositions((rows, columns), embed_dim)
+        self.num_peaks = num_peaks
+        if num_peaks:
+            self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
+            self.seed_position = PointEncoding(embed_dim)
 
     def motion_inputs(self, motion: Motion) -> Mapping[str, Tensor]:
         """``can_bus`` (B, 18) from poses, and ``continues`` (B,) bool.
@@ -83,7 +93,11 @@ class BEVFormerHead(StreamingHead):
         return {"can_bus": vector.float(), "continues": motion.continues}
 
     def forward(
-        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None = None
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None = None,
+        seeds: QuerySeeds | None = None,
     ) -> dict[str, Any]:
         """Predict.
 
@@ -92,6 +106,7 @@ class BEVFormerHead(StreamingHead):
             rig: calibration with the batch axis.
             state: ``can_bus``, ``continues`` and, after a previous frame, its map ``bev`` (B, Y * X, C). None: a
                 first frame whose motion and heading are 0.
+            seeds: of the image, with ``num_peaks``; those queries come last.
 
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10; m, rad, m/s) and ``state``:
@@ -100,8 +115,21 @@ class BEVFormerHead(StreamingHead):
         bev = self.encode(features, rig, state)
         layout = self.transformer.encoder.bev_shape
         maps = [bev.transpose(1, 2).unflatten(2, layout).unsqueeze(1)]
-        decoded = self.transformer(maps, self.query_embedding.weight, rig, self.reg_branches)
+        embedding = self.query_embedding.weight
+        seeded = None if seeds is None else self._seeded(seeds)
+        decoded = self.transformer(maps, embedding, rig, self.reg_branches, seeded)
         return {"cls_logits": self.classify(decoded.queries), "box_code": decoded.code, "state": {"bev": bev}}
+
+    def _seeded(self, seeds: QuerySeeds) -> SeededQueries:
+        position_range: MetricRange = self.transformer.refinement  # type: ignore[assignment]
+        reference = position_range.from_metric(seeds.point_m).clamp(0, 1)
+        return SeededQueries(self.seed_content(seeds.known), self.seed_position(seeds.point_m), reference)
+
+    def remember(
+        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **seeds: QuerySeeds
+    ) -> Mapping[str, Tensor]:
+        """``bev`` of this frame, without decoding it."""
+        return {"bev": self.encode(features, rig, state)}
 
     def encode(self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None = None) -> Tensor:
         """The BEV map alone (B, Y * X, C); arguments as of :meth:`forward`."""

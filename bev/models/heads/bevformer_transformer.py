@@ -78,6 +78,7 @@ class PerceptionTransformer(Detr3DTransformer):
             nn.ReLU(inplace=True),
         )
         self.can_bus_mlp.add_module("norm", nn.LayerNorm(embed_dim))
+        self.can_bus_mlp.requires_grad_(use_motion_vector)  # several processes wait for gradients of all that has one
         self._initialise()  # once more, now that the encoder is here
         nn.init.normal_(self.level_embeds)
         nn.init.normal_(self.cams_embeds)

@@ -26,6 +26,14 @@ class Decoded(NamedTuple):
     code: Tensor
 
 
+class SeededQueries(NamedTuple):
+    """Queries with a known start: ``content``, ``position`` (B, S, C), ``reference`` (B, S, 3) share of the range."""
+
+    content: Tensor
+    position: Tensor
+    reference: Tensor
+
+
 class Detr3DDecoder(nn.Module):
     """The layers; a module of its own for the published parameter names."""
 
@@ -94,7 +102,12 @@ class Detr3DTransformer(nn.Module):
         nn.init.zeros_(self.reference_points.bias)
 
     def forward(
-        self, features: Sequence[Tensor], query_embedding: Tensor, rig: CameraRig, branches: nn.ModuleList
+        self,
+        features: Sequence[Tensor],
+        query_embedding: Tensor,
+        rig: CameraRig,
+        branches: nn.ModuleList,
+        seeded: SeededQueries | None = None,
     ) -> Decoded:
         """Decode learned queries.
 
@@ -102,9 +115,14 @@ class Detr3DTransformer(nn.Module):
             features: L maps (B, N, C, H_l, W_l).
             query_embedding: (Q, 2 C): position part, then content part.
             rig, branches: as in :class:`Detr3DDecoder`.
+            seeded: further queries, decoded behind the learned ones.
         """
         batch = features[0].shape[0]
         query_pos, query = query_embedding.unsqueeze(0).expand(batch, -1, -1).chunk(2, -1)
         with torch.autocast(query.device.type, enabled=False):
             reference = self.reference_points(query_pos).sigmoid()
+        if seeded is not None:
+            query = torch.cat([query, seeded.content.to(query.dtype)], 1)
+            query_pos = torch.cat([query_pos, seeded.position.to(query_pos.dtype)], 1)
+            reference = torch.cat([reference, seeded.reference], 1)
         return self.decoder(query, query_pos, reference, features, rig, branches, self.refinement)

@@ -50,6 +50,8 @@ class QueryHead(nn.Module):
         shared_branches: one pair of branches under every layer's name, as PETR's checkpoints hold it.
     """
 
+    num_peaks = 0  # queries that begin at peaks of the image heatmaps, see ``query_seeds``
+
     def __init__(
         self,
         num_queries: int,
@@ -81,7 +83,7 @@ class QueryHead(nn.Module):
     @property
     def num_matched(self) -> int:
         """Queries of a frame that may be matched."""
-        return self.num_queries
+        return self.num_queries + self.num_peaks
 
     def count_targets(self, boxes: Sequence[Boxes3D]) -> Tensor:
         """Scalar float: pairs that matching will make, over the batch."""

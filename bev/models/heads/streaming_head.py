@@ -1,55 +1,17 @@
-"""What a head with memory is told of the vehicle's motion, and what it must have."""
+"""A set-prediction head with memory."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from bev.geometry.transforms import invert_rigid
 from bev.models.heads.query_head import QueryHead
-from bev.structures import Batch
-
-
-@dataclass(frozen=True, eq=False)
-class Motion:
-    """How B vehicles came to where they are.
-
-    Attributes:
-        continues: (B,) bool, False for the first frame of a recording: what follows is then zero or identity.
-        global_from_ref: (B, 4, 4) float64 metres, present pose of the reference frame.
-        ref_from_previous: (B, 4, 4) float64 metres, from the previous frame's reference frame to the present one's.
-        elapsed_s: (B,) float64 since the previous frame.
-    """
-
-    continues: Tensor
-    global_from_ref: Tensor
-    ref_from_previous: Tensor
-    elapsed_s: Tensor
-
-    @staticmethod
-    def first(batch: Batch) -> Motion:
-        """Frames that follow nothing."""
-        pose = batch.global_from_ref.double()
-        return Motion(
-            torch.zeros(len(batch), dtype=torch.bool, device=pose.device),
-            pose,
-            torch.eye(4, dtype=pose.dtype, device=pose.device).expand_as(pose),
-            torch.zeros(len(batch), dtype=pose.dtype, device=pose.device),
-        )
-
-    def since(self, continues: Tensor, global_from_previous: Tensor, elapsed_s: Tensor) -> Motion:
-        """The same frames, of which those where ``continues`` is True follow others."""
-        moved = invert_rigid(self.global_from_ref) @ global_from_previous
-        return Motion(
-            continues,
-            self.global_from_ref,
-            torch.where(continues[:, None, None], moved, self.ref_from_previous),
-            torch.where(continues, elapsed_s, 0.0),
-        )
+from bev.models.heads.query_seeds import QuerySeeds
+from bev.models.motion import Motion
+from bev.structures import Boxes3D, CameraRig
 
 
 class StreamingHead(QueryHead):
@@ -60,4 +22,31 @@ class StreamingHead(QueryHead):
 
     @abstractmethod
     def motion_inputs(self, motion: Motion) -> Mapping[str, Tensor]:
-        """What ``forward`` needs to know of the motion, in the precision of the network."""
+        """What ``forward`` needs to know of the motion, in the precision of the network; ``continues`` is in it."""
+
+    def remember(
+        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **seeds: QuerySeeds
+    ) -> Mapping[str, Tensor]:
+        """What ``forward`` returns under ``"state"``, alone."""
+        memory: Mapping[str, Tensor] = self(features, rig, state, **seeds)["state"]
+        return memory
+
+    def train_frame(
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None,
+        boxes: Sequence[Boxes3D],
+        avg_factor: Tensor,
+        **seeds: QuerySeeds,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Losses and outputs of one training frame; a head with queries for training alone adds them here.
+
+        Args:
+            features, rig, state: as of ``forward``.
+            boxes: ground truth, one entry a frame.
+            avg_factor: scalar, as of ``loss``.
+            seeds: ``seeds`` where the head has seeded queries.
+        """
+        outputs = self(features, rig, state, **seeds)
+        return self.loss(outputs, boxes, avg_factor), outputs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bev.geometry.rotations import quaternion_from_matrix
-from bev.models.heads.streaming_head import Motion
+from bev.models.motion import Motion
 from bev.structures.boxes3d import Frame
 
 CAN_BUS = 18  # entries of BEVFormer's vector
@@ -52,10 +52,12 @@ def can_bus_vector(motion: Motion, frame: Frame, wrap: bool = True) -> Tensor:
 
 
 def _proper(rotation: Tensor) -> Tensor:
-    """A mirrored reference frame (``RigMirror``) lives in a world mirrored at its y = 0."""
+    """(B, 3, 3) -> a rotation. A mirrored reference frame (``RigMirror``) lives in a world mirrored at its y = 0, a
+    scaled one (``AugmentReference``) in a larger or smaller world."""
+    determinant = torch.linalg.det(rotation)
     flip = torch.ones_like(rotation)
-    flip[:, 1] = torch.where(torch.linalg.det(rotation) < 0, -1.0, 1.0)[:, None]
-    return rotation * flip
+    flip[:, 1] = torch.where(determinant < 0, -1.0, 1.0)[:, None]
+    return rotation * flip / determinant.abs().pow(1 / 3)[:, None, None]
 
 
 def _vehicle_axes(rotation: Tensor, frame: Frame) -> Tensor:

@@ -1,7 +1,7 @@
 """PETR with ResNet-50 at stride 16 on nuScenes, 512x1408 (arXiv 2203.05625).
 
 Published on the validation split: NDS .367, mAP .317 (README of megvii-research/PETR, p4 1408x512). Starts from a
-Caffe-style ImageNet ResNet-50. The published augmentation also scales the world by up to 5 %, which is not read here.
+Caffe-style ImageNet ResNet-50. No denoising queries and no image losses in the published training.
 """
 
 custom_imports = dict(imports=["projects.petr"])
@@ -66,7 +66,7 @@ train_dataloader = dict(
     dataset=dict(
         image=_train_image,
         transforms=[
-            dict(type="RotateReference", max_rad=0.3925),
+            dict(type="AugmentReference", rotate_deg=(-22.5, 22.5), scale=(0.95, 1.05), flip_x=0.0, flip_y=0.0),
             dict(type="RangeFilter", x_m=(-51.2, 51.2), y_m=(-51.2, 51.2)),
         ],
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,14 +19,15 @@ from bev.models.losses import FocalLoss, L1Loss
 from bev.models.necks import FPN
 from bev.models.preprocess import ImageNormalizer
 from bev.registry import MODELS
-from projects.streampetr import StreamPETR, StreamPETRHead
+from projects.streampetr import BoxDenoising, StreamPETR, StreamPETRHead
+from tests.models.rigs import random_boxes
 from tests.models.test_bevformer import frames, rows
 
 CONFIG = Path(__file__).parents[1] / "configs" / "streampetr_r50_704_nusc.py"
 DIM = 16
 
 
-def _detector(compat: str = "fixed", depth_count: int = 32) -> StreamPETR:
+def _detector(compat: str = "fixed", depth_count: int = 32, denoising: BoxDenoising | None = None) -> StreamPETR:
     torch.manual_seed(0)
     transformer = GlobalTransformer(DIM, [GlobalDecoderLayer(DIM, 2, 32, 0.0) for _ in range(2)])
     head = StreamPETRHead(
@@ -46,6 +48,7 @@ def _detector(compat: str = "fixed", depth_count: int = 32) -> StreamPETR:
         depth_count=depth_count,
         stride_px=8,
         compat=compat,
+        denoising=denoising,
     )
     for parameter in head.parameters():  # away from the start, where no condition changes a norm
         if parameter.requires_grad:
@@ -63,6 +66,71 @@ def test_doors_and_gradients() -> None:
     assert not silent
     outputs = detector.eval()(batch.images, batch.rig)
     assert outputs["cls_logits"].shape == (2, 2, 24, 10) and outputs["state"]["embedding"].shape == (2, 18, DIM)
+
+
+def test_denoising_changes_nothing_but_its_own_losses() -> None:
+    """The frame's own queries, their losses and the memory do not see the noised ground truth."""
+    first, second = frames()
+    batch = replace(second, boxes=[second.boxes[0], second.boxes[1][:3]])  # padding in the second frame
+    plain, noisy = _detector().eval(), _detector(denoising=BoxDenoising(groups=3)).eval()
+    assert plain.state_dict().keys() == noisy.state_dict().keys()
+    results = []
+    for model in (plain, noisy):
+        torch.manual_seed(1)
+        results.append(model.stream_loss(batch, model.recall(replace(batch, previous=(first,)))))
+    (losses, memory), (more, same) = results
+    assert set(more) - set(losses) == {"dn.loss_cls", "dn.loss_bbox"}
+    for name, value in losses.items():
+        torch.testing.assert_close(more[name], value, atol=1e-5, rtol=1e-4)
+    for name, value in memory.items():
+        torch.testing.assert_close(same[name], value, atol=1e-4, rtol=1e-3)
+    more["dn.loss_cls"].backward()
+    assert all(p.grad is not None for p in noisy.pts_bbox_head.transformer.parameters())
+
+
+def test_noised_boxes() -> None:
+    boxes = random_boxes(400)
+    torch.manual_seed(0)
+    noisy = BoxDenoising(groups=5, noise_scale=1.0, split=0.75).draw([boxes, boxes[:100]], num_classes=10)
+    assert noisy.label.shape == (2, 2000) and noisy.groups == 5
+    assert (noisy.box[1].view(5, 400)[:, 100:] == -1).all() and (noisy.label[noisy.box < 0] == 10).all()
+    share = (noisy.point_m[0].view(5, 400, 3) - boxes.center_m).abs() / (boxes.size_m / 2)
+    assert float(share.max()) <= 1 + 1e-4
+    kept = noisy.label[0].view(5, 400) == boxes.label
+    assert bool((share[kept].norm(dim=-1) <= 0.75 + 1e-4).all())
+    assert bool((noisy.label[0].view(5, 400)[~kept] == 10).all())
+    # A ball of radius .75 in a cube of side 2.
+    assert float(kept.float().mean()) == pytest.approx(math.pi / 6 * 0.75**3, abs=0.03)
+    mask = noisy.attention_mask(7)
+    assert mask[2000:, :2000].all() and not mask[:, 2000:].any() and not mask[:400, :400].any()
+    assert BoxDenoising().draw([boxes[:0]], 10) is None
+
+
+def test_restoring_loss_by_hand() -> None:
+    head = _detector(denoising=BoxDenoising(groups=2, split=0.75, loss_weight=0.5)).pts_bbox_head
+    boxes = random_boxes(2)
+    torch.manual_seed(3)
+    noisy = head.denoising.draw([boxes], 10)
+    logits, target = torch.randn(1, 1, 4, 10), head.coder.encode(boxes)
+    code = (target + 1.0).repeat(2, 1)[None, None].nan_to_num(0.0)
+    losses = head.restoring_loss(logits, code, noisy, [boxes], torch.tensor(2.0))
+    weights = head.code_weights[[0, 1, 3, 4, 2, 5, 6, 7, 8, 9]]
+    known = torch.isfinite(target)  # off by one in every known entry
+    assert float(losses["dn.loss_bbox"]) == pytest.approx(0.5 * 0.25 * 2 * float((weights * known).sum()) / 4, rel=1e-5)
+    factor = torch.tensor(4 * math.pi / 6 * 0.75**3).clamp(min=1)
+    expected = 0.5 * head.loss_cls(logits[0, 0], noisy.label[0], avg_factor=factor)
+    assert float(losses["dn.loss_cls"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_no_gradient_reaches_the_last_frame() -> None:
+    first, second = frames()
+    detector = _detector().train()
+    stream = FrameStream(detector)
+    sum(stream.loss(first).values())
+    images = second.images.float().requires_grad_()
+    assert not any(value.requires_grad for value in stream.enter(second).values())
+    sum(stream.loss(replace(second, images=images)).values()).backward()
+    assert bool(images.grad.any()) and stream.continued == 4
 
 
 def test_the_common_stream_carries_it() -> None:

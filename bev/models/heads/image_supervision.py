@@ -1,0 +1,62 @@
+"""Class centres and depth on the images as supervision of an image encoder whose own loss is far away from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bev.models.heads.image_center_head import CenterMaps, CenterTargets, ImageCenterHead
+from bev.models.losses.depth import batch_depth_targets, depth_loss
+from bev.registry import MODELS
+from bev.structures import Batch, Boxes3D
+
+
+@MODELS.register_module()
+class ImageSupervision(nn.Module):
+    """Losses of an ``ImageCenterHead`` on the finest level; inference does not know of it but for queries' seeds.
+
+    Args:
+        image_head: heatmaps, centres, depth.
+        weights: factors of ``heatmap``, ``center`` and ``depth``, 1 where not given; depth 0 needs no points.
+    """
+
+    def __init__(self, image_head: ImageCenterHead, weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        self.image_head = image_head
+        self.weights = {"heatmap": 1.0, "center": 1.0, "depth": 1.0, **(weights or {})}
+        if unknown := set(self.weights) - {"heatmap", "center", "depth"}:
+            raise ValueError(f"ImageSupervision weights {sorted(unknown)} are unknown; valid: heatmap, center, depth")
+
+    def counts(self, batch: Batch, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
+        """``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""
+        centers = sum(len(t.camera) for t in self._center_targets(batch, boxes))
+        counts = {"centers": torch.tensor(float(centers), device=batch.rig.device)}
+        if self.weights["depth"]:
+            counts["depth"] = (self.image_head.depth_bins.index(self._depth_targets(batch)) >= 0).sum().float()
+        return counts
+
+    def forward(
+        self, maps: CenterMaps, batch: Batch, boxes: Sequence[Boxes3D], factors: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """``loss_heatmap``, ``loss_center`` and ``loss_depth``.
+
+        Args:
+            maps: what ``image_head`` made of the features at its stride.
+            batch: whose rig and points are used.
+            boxes: ground truth, one entry a frame.
+            factors: what to divide by, see :meth:`counts`.
+        """
+        terms = self.image_head.loss(maps, self._center_targets(batch, boxes), factors["centers"])
+        losses = {name: self.weights[name.removeprefix("loss_")] * term for name, term in terms.items()}
+        if self.weights["depth"]:
+            total = depth_loss(maps.depth_logits, self._depth_targets(batch), self.image_head.depth_bins)
+            losses["loss_depth"] = self.weights["depth"] * total / factors["depth"].clamp(min=1)
+        return losses
+
+    def _center_targets(self, batch: Batch, boxes: Sequence[Boxes3D]) -> list[CenterTargets]:
+        return self.image_head.batch_targets(batch, boxes)
+
+    def _depth_targets(self, batch: Batch) -> Tensor:
+        return batch_depth_targets(batch, self.image_head.stride_px)

@@ -1,0 +1,47 @@
+"""A PETR of 1 M parameters for the synthetic world, for two CPU cores.
+
+Not a published network: a small backbone, tokens at stride 8, three decoder layers; class centres and
+depth on the images as further losses, and most queries begin at the peaks of those. Otherwise the head is PETR's.
+"""
+
+custom_imports = dict(imports=["projects.petr"])
+_base_ = [
+    "configs/_base_/data/synthetic_352x128.py",
+    "configs/_base_/model/image_supervision.py",
+    "configs/_base_/schedule/muon_one_frame.py",
+    "configs/_base_/runtime/default.py",
+]
+
+_range_m = (-56.0, -56.0, -5.0, 56.0, 56.0, 3.0)
+_dim = 64
+
+model = dict(
+    type="PETR",
+    preprocess=dict(type="ImageNormalizer"),
+    img_backbone=dict(type="UnshuffleNet", widths=(24, 48, 64, 96), blocks=(1, 1, 1, 1)),
+    img_neck=dict(type="TopDownNeck", in_channels=(48, 64, 96), out_channels=_dim),
+    pts_bbox_head=dict(
+        type="PETRHead",
+        in_channels=_dim,
+        embed_dim=_dim,
+        num_queries=50,
+        num_peaks=120,
+        num_classes=10,
+        range_m=_range_m,
+        position_range_m=(-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
+        depth_count=32,
+        num_branches=3,
+        transformer=dict(
+            type="GlobalTransformer",
+            embed_dim=_dim,
+            layers=[dict(type="GlobalDecoderLayer", embed_dim=_dim, num_heads=2, hidden_dim=128, dropout=0.0)] * 3,
+        ),
+        assigner=dict(type="HungarianAssigner3D", cls_weight=2.0, reg_weight=0.25),
+        coder=dict(type="NMSFreeCoder", max_boxes=300),
+        loss_cls=dict(type="FocalLoss", gamma=2.0, alpha=0.25, loss_weight=2.0),
+        loss_bbox=dict(type="L1Loss", loss_weight=0.25),
+    ),
+)
+
+train_dataloader = dict(batch_size=1)
+train_cfg = dict(max_steps=6000)
