@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -166,13 +167,15 @@ def lidar_batch(golden: Golden, folder: Path) -> dict[str, Any]:
     from mmengine.structures import InstanceData
 
     (file,) = folder.glob("*LIDAR_TOP*.pcd.bin")
-    columns = golden.config["input"]["points"]["shape"][1]
-    points = torch.from_numpy(np.fromfile(file, np.float32).reshape(-1, 5)[:, :columns].copy())
-    limits = golden.config.get("point_cloud_range")
-    sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes, "range": limits})
+    points = np.fromfile(file, np.float32).reshape(-1, 5)
+    points[:, 4] = 0  # seconds since the sweep, where the file has the laser's number
+    # Networks of four columns take the time, not the intensity.
+    points = points[:, [0, 1, 2, 4]] if golden.config["input"]["points"]["shape"][1] == 4 else points
+    assert hashlib.sha256(points.tobytes()).hexdigest() == golden.config["input"]["points"]["sha256_float32"]
+    sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes})
     boxes = LiDARInstance3DBoxes(golden["in.gt_bboxes_3d"], box_dim=golden["in.gt_bboxes_3d"].shape[1])
     sample.gt_instances_3d = InstanceData(bboxes_3d=boxes, labels_3d=golden["in.gt_labels_3d"].long())
-    return {"inputs": {"points": [points]}, "data_samples": [sample]}
+    return {"inputs": {"points": [torch.from_numpy(points)]}, "data_samples": [sample]}
 
 
 def mono_batch(golden: Golden, folder: Path) -> dict[str, Any]:
