@@ -67,6 +67,8 @@ def prepare(name: str, data: Path, folder: Path) -> Config:
         shrink(dataset, scale)
         while "dataset" in dataset:
             dataset = dataset.dataset
+        # It pastes objects of a database that is made from the whole data set.
+        dataset.pipeline = [step for step in dataset.pipeline if step["type"] != "ObjectSample"]
         dataset.update(roots)
     config.model.pop("init_cfg", None)
     _no_downloads(config.model)

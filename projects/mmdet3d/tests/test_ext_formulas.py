@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import projects.mmdet3d  # noqa: F401  (provides mmcv._ext)
+from projects.mmdet3d.ext import functions
 
 
 def test_sigmoid_focal_loss() -> None:
@@ -34,28 +34,41 @@ def test_softmax_focal_loss() -> None:
     target, weight = torch.tensor([0, 1, 2, 3, 1, -1]), torch.rand(4, dtype=torch.float64)
     p = logits.softmax(1).gather(1, target.clamp(min=0)[:, None])[:, 0]
     expected = torch.where(target >= 0, -0.25 * (1 - p) ** 2 * p.log() * weight[target.clamp(min=0)], 0)
-    ours = softmax_focal_loss(logits, target, 2.0, 0.25, weight, "none")
-    torch.testing.assert_close(ours, expected)
-    mine, theirs = (torch.autograd.grad(x.sum(), logits, retain_graph=True)[0] for x in (ours, expected))
+    torch.testing.assert_close(softmax_focal_loss(logits, target, 2.0, 0.25, weight, "none"), expected)
+    ours = softmax_focal_loss(logits, target, 2.0, 0.25, weight, "sum")
+    mine, theirs = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (ours, expected.sum()))
     torch.testing.assert_close(mine, theirs)
 
 
 def _agrees(ours: Tensor, plain: Tensor, leaves: list[Tensor]) -> None:
     torch.testing.assert_close(ours, plain)
     grad = torch.randn_like(ours)
-    for mine, theirs in zip(torch.autograd.grad(ours, leaves, grad), torch.autograd.grad(plain, leaves, grad)):
+    gradients = (torch.autograd.grad(x, leaves, grad, retain_graph=True) for x in (ours, plain))
+    for mine, theirs in zip(*gradients):
         torch.testing.assert_close(mine, theirs)
 
 
-@pytest.mark.parametrize("function", ["carafe", "carafe_naive"])
-def test_carafe(function: str) -> None:
+@pytest.mark.parametrize("name", ["carafe", "carafe_naive"])
+def test_carafe(name: str) -> None:
+    """The wrappers' backward passes insist on CUDA tensors, hence the functions under them."""
     from mmcv import ops
 
     from bev.ops.carafe import carafe as plain
 
     maps = torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True)
     masks = torch.rand(2, 2 * 9, 10, 8, dtype=torch.float64, requires_grad=True)
-    _agrees(getattr(ops, function)(maps, masks, 3, 2, 2), plain(maps, masks, 3, 2), [maps, masks])
+    expected = plain(maps, masks, 3, 2)
+    torch.testing.assert_close(getattr(ops, name)(maps, masks, 3, 2, 2), expected)
+    grad, x, m = torch.randn_like(expected), maps.detach(), masks.detach()
+    by_maps, by_masks = torch.zeros_like(x), torch.zeros_like(m)
+    if name == "carafe":
+        kept, buffers = torch.zeros_like(x), [torch.zeros(0)] * 4
+        functions()["carafe_forward"](x, m, kept, None, None, torch.zeros_like(grad), 3, 2, 2)
+        functions()["carafe_backward"](grad, kept, m, *buffers, by_maps, by_masks, 3, 2, 2)
+    else:
+        functions()["carafe_naive_backward"](grad, x, m, by_maps, by_masks, 3, 2, 2)
+    for mine, theirs in zip((by_maps, by_masks), torch.autograd.grad(expected, [maps, masks], grad)):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_roi_pool() -> None:
@@ -111,7 +124,8 @@ def test_point_sets() -> None:
 def test_nms_of_upright_3d_boxes() -> None:
     from mmcv.ops import boxes_iou3d, boxes_overlap_bev, nms3d, nms3d_normal
 
-    boxes = torch.tensor([[0, 0, 0, 4, 2, 2, 0.0], [0.5, 0, 0, 4, 2, 2, 0], [9, 0, 0, 4, 2, 2, 1.0], [0, 0, 0, 2, 4, 2, 1.57]])
+    rows = [[0, 0, 0, 4, 2, 2, 0.0], [0.5, 0, 0, 4, 2, 2, 0], [9, 0, 0, 4, 2, 2, 1.0], [0, 0, 0, 2, 4, 2, 1.57]]
+    boxes = torch.tensor(rows)
     score = torch.tensor([0.5, 0.9, 0.3, 0.4])
     torch.testing.assert_close(boxes_overlap_bev(boxes[:1], boxes[:3]), torch.tensor([[8.0, 7.0, 0.0]]))
     torch.testing.assert_close(boxes_iou3d(boxes[:1], boxes[:2]), torch.tensor([[1.0, 14 / 18]]))
