@@ -9,10 +9,14 @@ import pytest
 MISSING = [name for name in ("mmcv", "mmdet", "mmdet3d") if find_spec(name) is None]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what cannot run, and say what to install."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run, and say what to install; whole models take minutes each and are run where asked for."""
+    own = [item for item in items if "projects/mmdet3d/tests" in str(item.path)]
+    if "slow" not in str(config.option.markexpr):
+        for item in own:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="minutes: python -m pytest -m slow projects/mmdet3d"))
     if MISSING:
         reason = f"{', '.join(MISSING)} not installed: pip install 'bevstack[mmdet3d]'"
-        for item in items:
-            if "projects/mmdet3d/tests" in str(item.path):
-                item.add_marker(pytest.mark.skip(reason=reason))
+        for item in own:
+            item.add_marker(pytest.mark.skip(reason=reason))
