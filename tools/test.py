@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from mmengine.config import Config
 
 from bev.engine import load_config, main, prepare, test
+from bev.registry import ConfigError
 from bev.structures import Boxes3D
 from bev.viz import draw_results
 from bev.viz.sources import full_size
+from projects.mmdet3d import run as openmmlab
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Score a checkpoint on the test frames of a configuration.")
-    parser.add_argument("config", help="configuration file")
+    parser.add_argument("config", help="configuration file, also of mmdet and mmdet3d (mmdet3d::FOLDER/NAME.py)")
     parser.add_argument("checkpoint", help="checkpoint file, or a work folder for its last one")
     parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission)")
     parser.add_argument("--show-dir", metavar="DIR", help="draw every frame into this folder")
@@ -38,6 +40,12 @@ def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> list[s
 
 def run() -> int:
     args = parse()
+    if (foreign := openmmlab.openmmlab_config(args.config)) is not None:
+        if args.out or args.show_dir:
+            raise ConfigError("--out and --show-dir are not offered for configurations of mmdet and mmdet3d")
+        choices = {"work_dir": args.work_dir, "launcher": args.launcher}
+        print(json.dumps(openmmlab.test(foreign, args.checkpoint, args.cfg_options, **choices), indent=2))
+        return 0
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
     predictions: dict[str, Boxes3D] = {}
     keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None

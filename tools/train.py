@@ -10,12 +10,13 @@ import sys
 from collections.abc import Sequence
 
 from bev.engine import load_config, main, prepare, train
+from projects.mmdet3d import run as openmmlab
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train a detector.")
-    parser.add_argument("config", help="configuration file")
+    parser.add_argument("config", help="configuration file, also of mmdet and mmdet3d (mmdet3d::FOLDER/NAME.py)")
     parser.add_argument("--work-dir", help="where checkpoints and logs go (default: work_dirs/<config name>)")
     parser.add_argument(
         "--resume",
@@ -34,8 +35,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run() -> int:
     args = parse()
-    cfg = load_config(args.config, args.cfg_options)
-    return train(prepare(cfg, args.work_dir, args.resume, args.amp, args.seed, args.launcher))
+    choices = {name: getattr(args, name) for name in ("work_dir", "resume", "amp", "seed", "launcher")}
+    if (foreign := openmmlab.openmmlab_config(args.config)) is not None:
+        return openmmlab.train(foreign, args.cfg_options, **choices)
+    return train(prepare(load_config(args.config, args.cfg_options), **choices))
 
 
 if __name__ == "__main__":

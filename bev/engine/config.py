@@ -42,13 +42,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         ConfigError: no such file, a broken file, an unknown top-level key or an option whose path does not exist;
             names the key and the nearest valid one.
     """
-    if not Path(path).is_file():
-        raise ConfigError(f"config file {path} does not exist")
-    try:
-        with _bases_from_root():
-            config = Config.fromfile(str(path))
-    except Exception as error:  # a configuration is a program and can fail in any way
-        raise ConfigError(f"config file {path} cannot be read: {type(error).__name__}: {error}") from error
+    config = read_config(path)
     for key in [name for name in config if name.startswith("_")]:
         del config._cfg_dict[key]
     fill_default_hooks(config)
@@ -56,6 +50,21 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
         _apply(config, option)
     check_top_keys(config)
     return config
+
+
+def read_config(path: str | Path) -> Config:
+    """A configuration file with its bases, as it is written.
+
+    Raises:
+        ConfigError: no such file, or a broken one.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    try:
+        with _bases_from_root():
+            return Config.fromfile(str(path))
+    except Exception as error:  # a configuration is a program and can fail in any way
+        raise ConfigError(f"config file {path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def fill_default_hooks(config: Config) -> None:
@@ -87,9 +96,7 @@ def check_top_keys(config: Mapping[str, Any]) -> None:
 def _apply(config: Config, option: str) -> None:
     """Set one ``a.b.0.c=value``. The path must exist, but for a last part that is checked when the run is built: an
     argument of something with a ``type`` or a key of one of :data:`CHECKED`."""
-    path, equals, text = option.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"option {option!r} is not of the form key=value")
+    path, value = parse_option(option)
     *parents, last = path.split(".")
     node: Any = config._cfg_dict
     for depth, part in enumerate(parents):
@@ -98,12 +105,12 @@ def _apply(config: Config, option: str) -> None:
         node = _child(node, part, path, ".".join(parents[:depth]))
     if isinstance(node, list):
         _child(node, last, path, ".".join(parents))
-        node[int(last)] = _value(text)
+        node[int(last)] = value
         return
     checked = not parents or ".".join(parents) in CHECKED
     if not isinstance(node, Mapping) or not (last in node or "type" in node or checked):
         _unknown(node, path, ".".join(parents))
-    node[last] = _value(text)
+    node[last] = value
 
 
 def _child(node: Any, part: str, path: str, where: str) -> Any:
@@ -122,6 +129,14 @@ def _unknown(node: Any, path: str, where: str) -> Any:
     if isinstance(node, list):
         raise ConfigError(f"option path '{path}': '{where}' is a list of {len(node)}, {part!r} is not an index of it")
     raise ConfigError(f"option path '{path}': '{where}' is {node!r:.60}, it has no keys")
+
+
+def parse_option(option: str) -> tuple[str, Any]:
+    """Path and value of ``a.b.0.c=value``. Raises ConfigError where it is not of that form."""
+    path, equals, text = option.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"option {option!r} is not of the form key=value")
+    return path, _value(text)
 
 
 def _value(text: str) -> Any:

@@ -1,0 +1,1 @@
+"""Published methods and integrations that stand on ``bev``; see README.md."""
