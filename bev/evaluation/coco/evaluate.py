@@ -55,7 +55,18 @@ def evaluate_coco(results_path: str | Path, annotations_path: str | Path) -> Coc
     annotations = read_annotations(annotations_path)
     names = {int(c["id"]): str(c["name"]) for c in annotations["categories"]}
     results = read_results(results_path, {int(i["id"]): i for i in annotations["images"]}, names)
-    scorer = _run_pycocotools(annotations, [{**asdict(r), "bbox": list(r.bbox)} for r in results])
+    return score_coco(annotations, [{**asdict(r), "bbox": list(r.bbox)} for r in results])
+
+
+def score_coco(annotations: dict[str, Any], results: list[dict[str, Any]]) -> CocoEvaluation:
+    """As :func:`evaluate_coco`, from decoded content that is known to be sound.
+
+    Args:
+        annotations: COCO annotations.
+        results: COCO results: ``image_id``, ``category_id``, ``bbox`` and ``score`` each.
+    """
+    names = {int(c["id"]): str(c["name"]) for c in annotations["categories"]}
+    scorer = _run_pycocotools(annotations, results)
     per_image = _by_class(scorer)
     precision = {names[c]: scorer.eval["precision"][:, :, k, _ALL_AREAS, _HUNDRED] for k, c in _classes(scorer)}
     classes = {names[c]: _class_scores(precision[names[c]], per_image[c]) for _, c in _classes(scorer)}
