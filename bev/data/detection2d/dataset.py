@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -91,7 +92,7 @@ class PictureDataset(Dataset[ImageSample]):
     def __len__(self) -> int:
         return len(self.records)
 
-    @property
+    @cached_property
     def metainfo(self) -> dict[str, Any]:
         """What the metrics and pictures need: ``classes``, and the ``annotations`` in COCO's form."""
         listed = {record.token: record for record in self.records}

@@ -7,5 +7,5 @@ optim_wrapper = dict(
 )
 param_scheduler = [dict(type="WarmupCosineLR", warmup=0.03, min_ratio=0.02)]
 train_cfg = dict(max_epochs=60)
-custom_hooks = [dict(type="EMAHook", decay=0.99, ramp_steps=50)]
+custom_hooks = [dict(type="EMAHook", decay=0.99, ramp_steps=50), dict(type="DetectionPicturesHook")]
 seed = 0
