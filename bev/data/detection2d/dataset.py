@@ -73,7 +73,7 @@ class PictureDataset(Dataset[ImageSample]):
         max_samples: int | None = None,
     ) -> None:
         if cache not in ("none", "memory") or on_error not in ("raise", "skip"):
-            raise ValueError(f"PictureDataset: cache {cache!r} must be none or memory, on_error {on_error!r} raise or skip")
+            raise ValueError(f"PictureDataset: cache {cache!r} of none, memory; on_error {on_error!r} of raise, skip")
         if (last_transforms is None) != (close_epoch is None):
             raise ValueError("PictureDataset: last_transforms and close_epoch go together")
         self.pictures, self.sizes = pictures, _sizes(size)

@@ -53,7 +53,10 @@ def read_voc(
     for number, (name, tree) in enumerate(zip(names, trees), start=1):
         where = str(root / "Annotations" / f"{name}.xml")
         size = None if isinstance(tree, str) else _size(tree)
-        objects = broken(tree) if isinstance(tree, str) else _objects(tree, classes, where, size, difficult, first_pixel)
+        if isinstance(tree, str):
+            objects = broken(tree)
+        else:
+            objects = _objects(tree, classes, where, size, difficult, first_pixel)
         path = pictures.get(name, root / "JPEGImages" / f"{name}.jpg")
         records.append(make_record(path, name, number, objects, size))
     return PictureList(str(listed), tuple(classes), tuple(range(1, len(classes) + 1)), tuple(records))

@@ -96,7 +96,7 @@ def picture_input(cfg: Config) -> PictureInput:
             return PictureInput(
                 (first[0], first[1]), node.get("place", "corner"), node.get("pad_value", PAD_VALUE), classes
             )
-    raise ConfigError(f"{cfg.filename}: config key 'test_dataloader.dataset' must be a PictureDataset: it says the size")
+    raise ConfigError(f"{cfg.filename}: config key 'test_dataloader.dataset' must be a PictureDataset: it has the size")
 
 
 @torch.inference_mode()

@@ -71,7 +71,7 @@ class CocoMetric(BaseMetric):
             self.results.append((token, coco_results(boxes, ids[token], categories, token)))
 
     def compute_metrics(self, results: list[tuple[str, list[Result]]]) -> dict[str, float]:
-        """COCO's twelve numbers, ``VOC11``, ``VOC`` and ``AP/<class>``, ``AP50/<class>``; NaN for classes without truth."""
+        """COCO's numbers, ``VOC11``, ``VOC``, ``AP/<class>``, ``AP50/<class>``; NaN for classes without truth."""
         predicted: dict[str, list[Result]] = {}
         for token, found in results:  # a skipped picture brings its neighbour twice: the first counts
             predicted.setdefault(token, found)

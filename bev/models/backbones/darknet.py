@@ -44,7 +44,7 @@ class Darknet53(nn.Module):
     ) -> None:
         super().__init__()
         if not set(out_stages) <= set(range(1, 6)) or list(out_stages) != sorted(set(out_stages)) or len(blocks) != 5:
-            raise ValueError(f"Darknet53 out_stages {tuple(out_stages)} must rise within 1 to 5, blocks be of five stages")
+            raise ValueError(f"Darknet53 out_stages {tuple(out_stages)} must rise within 1 to 5, blocks be five")
         self.out_stages = tuple(out_stages)
         widths = [int(width * 32 * 2**stage) for stage in range(6)]
         self.conv1 = dark_conv(3, widths[0], 3)

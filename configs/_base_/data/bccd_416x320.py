@@ -1,10 +1,10 @@
-# Blood cells (github.com/Shenggan/BCCD_Dataset, MIT): 364 pictures of 640x480, three classes; trained on trainval (292),
-# tested on test (72), the official split. At 416x320, decoded pictures kept in memory.
+# Blood cells (github.com/Shenggan/BCCD_Dataset, MIT): 364 pictures of 640x480, three classes; trained on trainval (292)
+# and tested on test (72), the official split. At 416x320, decoded pictures kept in memory.
 _classes = ("RBC", "WBC", "Platelets")
 _root = "data/bccd/BCCD"
 _size = (320, 416)
 _small = dict(load_px=_size, cache="memory")
-_close_epoch = 45
+_close_epoch = 60
 _colours = dict(type="HsvJitter", hue_deg=7.0, saturation=0.4, value=0.3)
 _turned = dict(type="RandomFlip", horizontal=0.5, vertical=0.5)
 

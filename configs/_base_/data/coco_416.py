@@ -1,4 +1,5 @@
-# COCO 2017 (https://cocodataset.org) at 416 px, as YOLOX-Nano and -Tiny train: mosaic and affine until the last 15 epochs.
+# COCO 2017 (https://cocodataset.org) at 416 px, as YOLOX-Nano and -Tiny train: mosaic until the last 15 epochs, sizes
+# of 320 to 512.
 _classes = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant"),

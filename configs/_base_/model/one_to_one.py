@@ -1,5 +1,5 @@
-# One prediction a box: a Hungarian head that needs no suppression, taught together with a one-to-many head (the consistent
-# pairs of YOLOv10, arXiv 2405.14458, with DETR's matching) that inference and export leave out.
+# One prediction a box: a Hungarian head that needs no suppression, taught together with a one-to-many head (the pairs
+# of YOLOv10, arXiv 2405.14458, with DETR's matching) that inference and export leave out.
 _base_ = ["configs/_base_/model/ppyoloe.py"]
 
 _strides = (8, 16, 32)

@@ -1,5 +1,5 @@
-# YOLOv3-tiny (arXiv 1804.02767 and its authors' configuration), 8.8 M parameters. Published: AP50 33.1 on COCO test-dev,
-# 416 px (the authors' page).
+# YOLOv3-tiny (arXiv 1804.02767 and its authors' configuration), 8.8 M parameters. Published: AP50 33.1 on COCO test-dev
+# at 416 px (the authors' page).
 model = dict(
     type="DenseDetector",
     preprocess=dict(type="ImageNormalizer", mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0)),

@@ -1,6 +1,6 @@
-# An anchor detector in the style of YOLOv5 from release 6 on: CSPDarknet with a convolution for a stem and SPPF, PAFPN, one
-# 1x1 convolution a level, anchors of like shape in the box's cell and its neighbours. Variants change depth and width.
-# Published for the original (its authors' README, COCO val2017, 640 px): n 28.0, s 37.4, m 45.4, l 49.0, x 50.7 AP.
+# An anchor detector in the style of YOLOv5 from release 6 on: CSPDarknet with a convolution for a stem and SPPF, PAFPN,
+# one 1x1 convolution a level, anchors of like shape in the box's cell and its neighbours. Variants change depth and
+# width. Published for the original (its authors' README, COCO val2017, 640 px): n 28.0, s 37.4, m 45.4, l 49.0, x 50.7.
 _strides = (8, 16, 32)
 
 model = dict(

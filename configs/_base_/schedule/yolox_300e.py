@@ -1,4 +1,4 @@
-# YOLOX's 300 epochs with this engine's linear warm-up and single cosine; SGD with Nesterov momentum, .01 for a batch of 64.
+# YOLOX's 300 epochs with this engine's linear warm-up and single cosine; SGD with Nesterov momentum, .01 a batch of 64.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True),
