@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from bev.data.detection2d import PictureDataset
+from bev.io.images import read_image
 from bev.structures import Boxes2D, ImageBatch
 from bev.viz.palette import PAGE, Color, class_color, ink_on
 from bev.viz.text import Picture, draw_text, text_size
@@ -87,6 +89,20 @@ def in_network(batch: ImageBatch, predictions: Sequence[Boxes2D]) -> list[Boxes2
 def better_than(boxes: Boxes2D, score_threshold: float) -> Boxes2D:
     """Those whose score is at least the threshold."""
     return boxes[torch.as_tensor(boxes.score >= score_threshold)]
+
+
+def draw_found(
+    dataset: PictureDataset, predictions: Mapping[str, Boxes2D], directory: str | Path, score_threshold: float = 0.25
+) -> list[Path]:
+    """Draw the predictions of a data set's pictures (by token, px of the files) over the files; returns the paths."""
+    paths = []
+    for record in dataset.records:
+        if record.token in predictions:
+            found = better_than(predictions[record.token], score_threshold)
+            picture = draw_boxes(read_image(record.path, record.token), found, dataset.pictures.classes)
+            paths.append(Path(directory) / f"{record.token}.jpg")
+            write_picture(paths[-1], picture)
+    return paths
 
 
 def write_picture(path: Path, picture: Picture) -> None:

@@ -17,9 +17,11 @@ from bev.data import Draw, PictureDataset
 from bev.data.detection2d import Chance, Picture, PictureList, mixing, pixels, read_coco, read_voc, read_yolo, shapes
 from bev.data.detection2d.anchors import box_sizes, fit_anchors, shape_iou
 from bev.data.detection2d.balance import equal_shares, held_classes, repeated
+from bev.engine.config import load_config
 from bev.io import FileError
 from bev.registry import DATASETS
-from tests.paths import real_data_dir
+from bev.structures import collate_images
+from tests.paths import REPO_ROOT, real_data_dir
 
 BOXES = [[(10.0, 20.0, 50.0, 60.0, 0), (0.0, 0.0, 30.0, 16.0, 1)], [(64.0, 32.0, 96.0, 64.0, 1)], []]
 SIZE = (80, 120)
@@ -250,6 +252,8 @@ def test_mosaics_keep_boxes_on_their_pixels(seed: int) -> None:
 def test_mixtures_keep_all_boxes_and_their_inputs() -> None:
     rng = np.random.default_rng(0)
     picture, other = _marked(rng), _marked(rng)
+    # A texture: what Poisson blending keeps of a patch are its gradients.
+    other.image[:] = np.where(other.image > 0, rng.integers(0, 2, other.image.shape) * 200, 0)
     kept = picture.image.copy(), other.image.copy()
     chance = Chance(rng, (90, 130), lambda: other)
     mixed = mixing.MixUp(scale=(1.0, 1.0))(picture, chance)
@@ -260,7 +264,9 @@ def test_mixtures_keep_all_boxes_and_their_inputs() -> None:
         np.testing.assert_array_equal(pasted.boxes_px[:2], picture.boxes_px)
         for box in pasted.boxes_px[2:]:
             left, top, right, bottom = box.astype(int)
-            assert not np.array_equal(pasted.image[top:bottom, left:right], picture.image[top:bottom, left:right])
+            assert pasted.image[top + 1 : bottom - 1, left + 1 : right - 1].max(-1).std() > 20
+            outside = pasted.image[max(top - 6, 0) : max(top - 2, 0), left:right]
+            assert np.array_equal(outside, picture.image[max(top - 6, 0) : max(top - 2, 0), left:right])
     pixels.RandomErasing(1.0)(picture, chance), pixels.HsvJitter()(picture, chance)
     assert np.array_equal(picture.image, kept[0]) and np.array_equal(other.image, kept[1])
 
@@ -292,6 +298,22 @@ def test_anchors_find_clear_groups() -> None:
     assert shape_iou(np.array([[2.0, 4.0]]), np.array([[4.0, 2.0]]))[0, 0] == pytest.approx(4 / 12)
     with pytest.raises(ValueError, match="2 anchors"):
         fit_anchors(np.ones((5, 2)), 2)
+
+
+def test_the_shipped_picture_data_builds(coco: tuple[Path, Path], voc: Path) -> None:
+    """Both data sections give batches, here on the small folders; what each trains and tests on has one form."""
+    where = {
+        "coco_416": dict(annotations=str(coco[0]), images=str(coco[1])),
+        "bccd_416x320": dict(root=str(voc), split="train"),
+    }
+    for name, places in where.items():
+        cfg = load_config(REPO_ROOT / f"configs/_base_/data/{name}.py").to_dict()
+        for stage in ("train", "val", "test"):
+            node = cfg[f"{stage}_dataloader"]["dataset"]
+            node["pictures"] = {**node["pictures"], **places, "classes": CLASSES}
+            dataset = DATASETS.build(node)
+            batch = collate_images([dataset[Draw(n, (0, n), epoch=epoch)] for n, epoch in ((0, 0), (1, 0), (2, 999))])
+            assert batch.boxes is not None and tuple(batch.images.shape[2:]) in dataset.sizes
 
 
 def test_real_pictures() -> None:

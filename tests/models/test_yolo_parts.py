@@ -153,20 +153,17 @@ def test_each_box_gets_one_prior_inside_it() -> None:
 
 
 @pytest.mark.parametrize("path", BCCD, ids=lambda p: p.stem)
-def test_bccd_detectors_learn(path: Path) -> None:
-    """A few steps on one batch lower the loss; boxes come out within the picture, by falling score."""
+def test_every_part_of_the_bccd_detectors_is_taught(path: Path) -> None:
+    """Every parameter gets a finite gradient, pictures without objects do no harm; boxes come out within the picture, by falling score."""
     torch.manual_seed(0)
     detector = MODELS.build(load_config(path).model)
     batch = batch_of([[[8.0, 8.0, 40.0, 48.0], [20.0, 4.0, 60.0, 30.0]], []])
-    optimizer = torch.optim.Adam(detector.parameters(), lr=3e-4)
-    totals = []
-    for _ in range(6):
-        optimizer.zero_grad()
-        total = torch.stack(list(detector.loss(batch).values())).sum()
-        total.backward()
-        optimizer.step()
-        totals.append(total.item())
-    assert min(totals[1:]) < totals[0] and all(math.isfinite(value) for value in totals)
+    losses = detector.loss(batch)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(bool(term.isfinite()) for term in losses.values())
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
+    torch.stack(list(detector.loss(batch_of([[], []])).values())).sum().backward()
     detector.eval()
     for boxes in detector.predict(batch):
         assert bool((boxes.xyxy_px >= 0).all() and (boxes.xyxy_px <= 64).all())

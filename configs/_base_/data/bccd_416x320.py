@@ -4,7 +4,7 @@ _classes = ("RBC", "WBC", "Platelets")
 _root = "data/bccd/BCCD"
 _size = (320, 416)
 _small = dict(load_px=_size, cache="memory")
-_close_epoch = 60
+_close_epoch = 45
 _colours = dict(type="HsvJitter", hue_deg=7.0, saturation=0.4, value=0.3)
 _turned = dict(type="RandomFlip", horizontal=0.5, vertical=0.5)
 
