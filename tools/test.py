@@ -7,13 +7,14 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config
 
 from bev.engine import load_config, main, prepare, test
-from bev.registry import ConfigError
-from bev.structures import Boxes3D
+from bev.registry import DATASETS, ConfigError
 from bev.viz import draw_results
+from bev.viz.boxes2d import draw_found
 from bev.viz.sources import full_size
 from projects.mmdet3d import run as openmmlab
 
@@ -23,7 +24,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Score a checkpoint on the test frames of a configuration.")
     parser.add_argument("config", help="configuration file, also of mmdet and mmdet3d (mmdet3d::FOLDER/NAME.py)")
     parser.add_argument("checkpoint", help="checkpoint file, or a work folder for its last one")
-    parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission)")
+    parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission, COCO results)")
     parser.add_argument("--show-dir", metavar="DIR", help="draw every frame into this folder")
     parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config name>)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
@@ -31,8 +32,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def draw(cfg: Config, predictions: dict[str, Boxes3D], directory: str) -> list[str]:
+def draw(cfg: Config, predictions: dict[str, Any], directory: str) -> list[str]:
     """Draw what this process predicted over the original pictures, with LiDAR points; the files' paths."""
+    if cfg.test_dataloader.dataset.get("type") == "PictureDataset":
+        return [str(path) for path in draw_found(DATASETS.build(cfg.test_dataloader.dataset), predictions, directory)]
     frames = full_size(cfg.test_dataloader.dataset)
     positions = [i for i, token in enumerate(frames.tokens) if token in predictions]
     return [str(path) for path in draw_results(frames, predictions, directory, positions)]
@@ -47,7 +50,7 @@ def run() -> int:
         print(json.dumps(openmmlab.test(foreign, args.checkpoint, args.cfg_options, **choices), indent=2))
         return 0
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
-    predictions: dict[str, Boxes3D] = {}
+    predictions: dict[str, Any] = {}  # Boxes3D, or Boxes2D of single pictures
     keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
     metrics = test(cfg, args.checkpoint, args.out, keep)
     # JSON knows no NaN: an error that nuScenes does not define for a class is null.

@@ -1,6 +1,7 @@
 """Data sets, transforms, samplers."""
 
-from bev.data import transforms
+from bev.data import detection2d, transforms
+from bev.data.detection2d import PictureDataset
 from bev.data.draw import Draw
 from bev.data.folder import FolderDataset, KittiDataset
 from bev.data.frames import FrameDataset
@@ -14,6 +15,8 @@ __all__ = [
     "InfoDataset",
     "KittiDataset",
     "NuScenesDataset",
+    "PictureDataset",
+    "detection2d",
     "load_frame",
     "transforms",
 ]

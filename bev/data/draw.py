@@ -19,12 +19,14 @@ class Draw:
         seed: of this draw's augmentation.
         batch_seed: equal for all draws of a batch, for what its samples must have in common (their size).
         starts: the frame has nothing to do with the frame in the same row of the batch before; None: not known.
+        epoch: passes over the data set completed before this draw, for augmentation that ends before the run does.
     """
 
     index: int
     seed: tuple[int, ...]
     batch_seed: tuple[int, ...] = (0,)
     starts: bool | None = None
+    epoch: int = 0
 
     def generator(self) -> np.random.Generator:
         """The random generator of this draw."""

@@ -72,7 +72,8 @@ class EndlessSampler(Sampler[list[Draw]]):
                     epoch = position // self.length
                     order = self.order(epoch)
                 offset = position % self.length
-                draws.append(Draw(int(order[offset]), (self.seed, epoch, offset), (self.seed, batch), starts=True))
+                seeds = (self.seed, epoch, offset), (self.seed, batch)
+                draws.append(Draw(int(order[offset]), *seeds, starts=True, epoch=epoch))
             yield draws
             batch += 1
 

@@ -81,7 +81,7 @@ class DetectorAdapter(nn.Module):
         doors = {
             "loss": lambda: self._door[0](batch, None),
             "predict": lambda: self.module.predict(batch),
-            "tensor": lambda: self.module(batch.images, batch.rig),
+            "tensor": lambda: self.module(batch.images, getattr(batch, "rig", None)),  # single pictures have no rig
         }
         if mode not in doors:
             raise ValueError(f"mode {mode!r} is unknown; valid: {', '.join(doors)}")
@@ -108,7 +108,7 @@ class DetectorAdapter(nn.Module):
             raise
 
     def _step(self, data: Batch | Sequence[Batch], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        batches = [batch.to(self.device) for batch in ([data] if isinstance(data, Batch) else data)]
+        batches = [batch.to(self.device) for batch in (data if isinstance(data, (list, tuple)) else [data])]
         counts = self._mean_counts(batches)
         optim_wrapper.begin_step(self.module, len(batches))
         total: Tensor | None = None

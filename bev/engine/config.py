@@ -28,6 +28,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "logger": {"type": "ProgressHook"},
     "scalars": {"type": "ScalarLogHook"},
     "checkpoint": {"type": "CheckpointHook"},
+    "criterion_epoch": {"type": "CriterionEpochHook"},
 }
 CHECKED = (
     *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),

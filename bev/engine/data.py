@@ -53,7 +53,7 @@ def build_dataloader(cfg: Mapping[str, Any], path: str, seed: int, train: bool) 
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=getattr(dataset, "collate", collate),  # data sets of other samples bring their own
         prefetch_factor=cfg.get("prefetch_factor", 2) if workers else None,
         persistent_workers=cfg.get("persistent_workers", True) if workers else False,
         pin_memory=cfg.get("pin_memory", torch.cuda.is_available()),

@@ -1,6 +1,10 @@
 """YOLOX-Nano, 0.91 M parameters, 416 px. Published: AP 25.8 on COCO val2017 (Megvii's README)."""
 
-_base_ = ["configs/_base_/model/yolox.py"]
+_base_ = [
+    "configs/_base_/model/yolox.py",
+    "configs/_base_/data/coco_416.py",
+    "configs/_base_/schedule/yolox_300e.py",
+]
 
 model = dict(
     backbone=dict(depth=0.33, width=0.25, depthwise=True),

@@ -63,9 +63,10 @@ class PhotoMetricDistortion(SampleTransform[list[ColourDraw]]):
         self.hue_deg, self.swap_channels = hue_deg, swap_channels
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> list[ColourDraw]:
-        return [self._draw_one(rng) for _ in sample.rig.names]
+        return [self.draw_one(rng) for _ in sample.rig.names]
 
-    def _draw_one(self, rng: np.random.Generator) -> ColourDraw:
+    def draw_one(self, rng: np.random.Generator) -> ColourDraw:
+        """What chance decides for one image."""
         take = rng.random(5) < 0.5
         first = bool(rng.random() < 0.5)
         brightness, contrast = rng.uniform(-self.brightness, self.brightness), rng.uniform(*self.contrast)

@@ -21,6 +21,7 @@ from bev.evaluation.coco.voc import all_point, eleven_point, precision_recall
 
 # In the order of COCOeval's ``stats``.
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+Matches = tuple[np.ndarray, np.ndarray]
 _ALL_AREAS, _HUNDRED = 0, 2  # positions among COCOeval's areas and limits of detections
 
 
@@ -35,11 +36,13 @@ class CocoEvaluation:
         recall: (101,).
         precision: by class (10, 101) at IoU 0.5, 0.55 ... 0.95, over all sizes, 100 detections a picture; -1 for a
             class without truth.
+        matches: by class the score (n,) and whether it is a match (n,) of each detection at IoU 0.5.
     """
 
     scores: dict[str, Any]
     recall: np.ndarray
     precision: dict[str, np.ndarray]
+    matches: dict[str, Matches]
 
 
 def evaluate_coco(results_path: str | Path, annotations_path: str | Path) -> CocoEvaluation:
@@ -55,15 +58,29 @@ def evaluate_coco(results_path: str | Path, annotations_path: str | Path) -> Coc
     annotations = read_annotations(annotations_path)
     names = {int(c["id"]): str(c["name"]) for c in annotations["categories"]}
     results = read_results(results_path, {int(i["id"]): i for i in annotations["images"]}, names)
-    scorer = _run_pycocotools(annotations, [{**asdict(r), "bbox": list(r.bbox)} for r in results])
+    return score_coco(annotations, [{**asdict(r), "bbox": list(r.bbox)} for r in results])
+
+
+def score_coco(annotations: dict[str, Any], results: list[dict[str, Any]]) -> CocoEvaluation:
+    """As :func:`evaluate_coco`, from decoded content that is known to be sound.
+
+    Args:
+        annotations: COCO annotations.
+        results: COCO results: ``image_id``, ``category_id``, ``bbox`` and ``score`` each.
+    """
+    names = {int(c["id"]): str(c["name"]) for c in annotations["categories"]}
+    scorer = _run_pycocotools(annotations, results)
     per_image = _by_class(scorer)
     precision = {names[c]: scorer.eval["precision"][:, :, k, _ALL_AREAS, _HUNDRED] for k, c in _classes(scorer)}
-    classes = {names[c]: _class_scores(precision[names[c]], per_image[c]) for _, c in _classes(scorer)}
+    matches = {names[c]: _matches(per_image[c]) for _, c in _classes(scorer)}
+    classes = {
+        names[c]: _class_scores(precision[names[c]], per_image[c], *matches[names[c]]) for _, c in _classes(scorer)
+    }
     present = [row for row in classes.values() if row["truth"]]
     voc = {k: float(np.mean([row[k] for row in present])) if present else float("nan") for k in ("VOC11", "VOC")}
     summary = dict(zip(SUMMARY, scorer.stats.tolist(), strict=True))
     scores = {**summary, **voc, "images": len(scorer.params.imgIds), "classes": classes}
-    return CocoEvaluation(scores, np.asarray(scorer.params.recThrs), precision)
+    return CocoEvaluation(scores, np.asarray(scorer.params.recThrs), precision, matches)
 
 
 def _run_pycocotools(annotations: dict[str, Any], results: list[dict[str, Any]]) -> Any:
@@ -103,14 +120,21 @@ def _by_class(scorer: Any) -> dict[int, list[dict[str, Any]]]:
     return found
 
 
-def _class_scores(precision: np.ndarray, per_image: list[dict[str, Any]]) -> dict[str, Any]:
+def _matches(per_image: list[dict[str, Any]]) -> Matches:
+    """Score and match at IoU 0.5 of a class's detections, those on crowds left out."""
     counted = [~np.asarray(e["dtIgnore"][0], bool) for e in per_image]
     score = np.concatenate([[], *(np.asarray(e["dtScores"])[keep] for e, keep in zip(per_image, counted))])
     match = np.concatenate([[], *(np.asarray(e["dtMatches"][0])[keep] > 0 for e, keep in zip(per_image, counted))])
+    return score, match.astype(bool)
+
+
+def _class_scores(
+    precision: np.ndarray, per_image: list[dict[str, Any]], score: np.ndarray, match: np.ndarray
+) -> dict[str, Any]:
     truth = int(sum((np.asarray(e["gtIgnore"]) == 0).sum() for e in per_image))
     voc = {"VOC11": float("nan"), "VOC": float("nan")}
     if truth:
-        curve = precision_recall(score, match.astype(bool), truth)
+        curve = precision_recall(score, match, truth)
         voc = {"VOC11": eleven_point(*curve), "VOC": all_point(*curve)}
     at = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
     return {**{k: _mean(v) for k, v in at.items()}, **voc, "truth": truth, "predictions": len(score)}

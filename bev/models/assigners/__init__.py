@@ -6,6 +6,7 @@ from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, SimOTAAssigne
 from bev.models.assigners.hungarian import HungarianAssigner2D, HungarianAssigner3D, focal_cost
 from bev.models.assigners.max_iou import GridAssigner, MaxIoUAssigner
 from bev.models.assigners.point_range import PointRangeAssigner
+from bev.models.assigners.ratio import RatioAssigner
 
 __all__ = [
     "ATSSAssigner",
@@ -18,6 +19,7 @@ __all__ = [
     "IGNORED",
     "MaxIoUAssigner",
     "PointRangeAssigner",
+    "RatioAssigner",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
     "focal_cost",

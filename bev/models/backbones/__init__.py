@@ -3,6 +3,7 @@
 from bev.models.backbones.bev_encoder import BEVEncoder
 from bev.models.backbones.bev_resnet import BEVResNet, BEVTrunk
 from bev.models.backbones.csp_darknet import CSPDarknet
+from bev.models.backbones.darknet import Darknet53, TinyDarknet
 from bev.models.backbones.efficientnet import EfficientNet
 from bev.models.backbones.resnet import ResNet
 from bev.models.backbones.swin import SwinTransformer
@@ -14,9 +15,11 @@ __all__ = [
     "BEVResNet",
     "BEVTrunk",
     "CSPDarknet",
+    "Darknet53",
     "EfficientNet",
     "ResNet",
     "SwinTransformer",
+    "TinyDarknet",
     "UnshuffleNet",
     "VoVNet",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,20 @@ class Focus(nn.Module):
         return self.conv(torch.cat(parts, 1))
 
 
+class _SixConv(nn.Module):
+    """A 6x6 convolution of stride 2: what :class:`Focus` with a 3x3 one computes, without moving pixels first."""
+
+    def __init__(self, out_channels: int, activation: Activation) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, out_channels, 6, 2, 2, bias=False)
+        self.bn = YOLOX_NORM.build(out_channels)
+        self.act = build_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, out_channels, H / 2, W / 2)."""
+        return self.act(self.bn(self.conv(x)))
+
+
 class SPPBottleneck(nn.Module):
     """Maxima over windows of several sizes beside the map (He et al., ECCV 2014), between two 1x1 convolutions."""
 
@@ -94,6 +109,24 @@ class SPPBottleneck(nn.Module):
         """(B, C, H, W) -> (B, out_channels, H, W)."""
         x = self.conv1(x)
         return self.conv2(torch.cat([x, *(pool(x) for pool in self.m)], 1))
+
+
+class SPPF(nn.Module):
+    """:class:`SPPBottleneck` with windows 5, 9 and 13 as a chain of three windows of 5: the same maxima, sooner."""
+
+    def __init__(self, in_channels: int, out_channels: int, activation: Activation) -> None:
+        super().__init__()
+        hidden = in_channels // 2
+        self.conv1 = BaseConv(in_channels, hidden, 1, activation=activation)
+        self.m = nn.MaxPool2d(5, 1, 2)
+        self.conv2 = BaseConv(4 * hidden, out_channels, 1, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, out_channels, H, W)."""
+        maps = [self.conv1(x)]
+        for _ in range(3):
+            maps.append(self.m(maps[-1]))
+        return self.conv2(torch.cat(maps, 1))
 
 
 class Bottleneck(nn.Module):
@@ -144,13 +177,18 @@ class CSPLayer(nn.Module):
 
 @MODELS.register_module()
 class CSPDarknet(nn.Module):
-    """The backbone of YOLOX (arXiv 2107.08430): a Focus stem and four cross-stage stages, strides 4 to 32.
+    """The backbone of YOLOX (arXiv 2107.08430): a stem and four cross-stage stages, strides 4 to 32.
+
+    With ``stem="conv"`` and ``pooling="sppf"`` that of YOLOv5 from its release 6 on.
 
     Args:
         depth, width: factors of the bottlenecks and channels of the largest published network but one (1.0 is "l").
         depthwise: spatial convolutions are depthwise (nano).
         out_stages: which of the stages ``dark2`` to ``dark5`` are returned, rising.
         activation: everywhere.
+        stem: ``focus``, or a 6x6 convolution of stride 2 (the same receptive field, for less copying).
+        pooling: ``spp`` or ``sppf`` in the last stage: one function, of which the second is quicker. YOLOX puts it
+            before the stage's last layer, YOLOv5 after it; so do ``spp`` and ``sppf``.
     """
 
     def __init__(
@@ -160,19 +198,25 @@ class CSPDarknet(nn.Module):
         depthwise: bool = False,
         out_stages: Sequence[int] = (3, 4, 5),
         activation: Activation = "silu",
+        stem: Literal["focus", "conv"] = "focus",
+        pooling: Literal["spp", "sppf"] = "spp",
     ) -> None:
         super().__init__()
+        if stem not in ("focus", "conv") or pooling not in ("spp", "sppf"):
+            raise ValueError(f"CSPDarknet stem {stem!r} must be focus or conv, pooling {pooling!r} spp or sppf")
         if not set(out_stages) <= {2, 3, 4, 5} or list(out_stages) != sorted(set(out_stages)):
             raise ValueError(f"CSPDarknet out_stages {tuple(out_stages)} must be rising stages of 2 to 5")
         base, blocks = int(width * 64), max(round(depth * 3), 1)
         self.out_stages = tuple(out_stages)
-        self.stem = Focus(3, base, 3, activation)
+        self.stem = Focus(3, base, 3, activation) if stem == "focus" else _SixConv(base, activation)
         for stage, factor in ((2, 1), (3, 3), (4, 3), (5, 1)):
             channels = base * 2 ** (stage - 2)
             layers = [spatial_conv(channels, channels * 2, 3, 2, depthwise, activation)]
-            if stage == 5:
+            if stage == 5 and pooling == "spp":
                 layers.append(SPPBottleneck(channels * 2, channels * 2, (5, 9, 13), activation))
             layers.append(CSPLayer(channels * 2, channels * 2, blocks * factor, stage != 5, depthwise, activation))
+            if stage == 5 and pooling == "sppf":
+                layers.append(SPPF(channels * 2, channels * 2, activation))
             self.add_module(f"dark{stage}", nn.Sequential(*layers))
         self.out_channels = [base * 2 ** (stage - 1) for stage in self.out_stages]
 

@@ -10,6 +10,7 @@ from bev.models.coders.image_boxes import (
     DistanceBoxCoder,
     DistributionBoxCoder,
     ImageBoxCoder,
+    RatioBoxCoder,
     StrideBoxCoder,
 )
 from bev.models.coders.nms_free import NMSFreeCoder
@@ -26,6 +27,7 @@ __all__ = [
     "ImageBoxCoder",
     "MetricRange",
     "NMSFreeCoder",
+    "RatioBoxCoder",
     "RayRefinement",
     "SigmoidRefinement",
     "StrideBoxCoder",

@@ -137,3 +137,17 @@ class CellBoxCoder(ImageBoxCoder):
         place = (target[:, :2] - anchor[:, :2]) / priors.stride_px[:, None] + 0.5
         ratio = (target[:, 2:] / anchor[:, 2:]).clamp(min=1e-6)
         return torch.cat([place.clamp(1e-6, 1 - 1e-6), ratio.log()], -1)
+
+
+@MODELS.register_module()
+class RatioBoxCoder(ImageBoxCoder):
+    """Centre from half a cell outside the anchor's cell, size up to four times the anchor's (YOLOv5, YOLOv7).
+
+    ``xy = (2 sigmoid - 0.5 + cell) stride`` and ``wh = (2 sigmoid)^2 anchor``.
+    """
+
+    def decode(self, priors: Priors, values: Tensor) -> Tensor:
+        place, size = (2 * values.sigmoid()).split(2, -1)
+        center = priors.center_px + (place - 1) * priors.stride_px[:, None]
+        half = (priors.xyxy_px[:, 2:] - priors.xyxy_px[:, :2]) * 0.5 * size.square()
+        return torch.cat([center - half, center + half], -1)

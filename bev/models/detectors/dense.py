@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector
 from bev.models.heads.dense.head import DenseHead
+from bev.models.heads.dense.paired_head import PairedHead
 from bev.registry import MODELS
 from bev.structures import Boxes2D, ImageBatch
 
@@ -25,7 +26,9 @@ class DenseDetector(Detector):
         head: levels -> boxes.
     """
 
-    def __init__(self, preprocess: nn.Module, backbone: nn.Module, neck: nn.Module | None, head: DenseHead) -> None:
+    def __init__(
+        self, preprocess: nn.Module, backbone: nn.Module, neck: nn.Module | None, head: DenseHead | PairedHead
+    ) -> None:
         super().__init__()
         self.preprocess, self.backbone, self.neck, self.head = preprocess, backbone, neck, head
 

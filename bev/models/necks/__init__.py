@@ -5,6 +5,7 @@ from bev.models.necks.lss_fpn import LSSFPN, SingleLevelFPN
 from bev.models.necks.pafpn import PAFPN
 from bev.models.necks.second_fpn import SecondFPN
 from bev.models.necks.top_down import TopDownNeck
+from bev.models.necks.yolov3_neck import TinyYOLOv3Neck, YOLOv3Neck
 from bev.models.necks.yolox_pafpn import YOLOXPAFPN
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "PAFPN",
     "SecondFPN",
     "SingleLevelFPN",
+    "TinyYOLOv3Neck",
     "TopDownNeck",
     "YOLOXPAFPN",
+    "YOLOv3Neck",
 ]

@@ -11,8 +11,11 @@ from bev.models.heads.dense.head import DenseHead
 from bev.models.heads.dense.level_towers import LevelTowers
 from bev.models.heads.dense.mixture_criterion import MixtureCriterion
 from bev.models.heads.dense.objectness_criterion import ObjectnessCriterion
+from bev.models.heads.dense.one_to_one_criterion import OneToOneCriterion
+from bev.models.heads.dense.paired_head import PairedHead
 from bev.models.heads.dense.predictions import DensePredictions
 from bev.models.heads.dense.quality_criterion import QualityCriterion
+from bev.models.heads.dense.ratio_criterion import RatioCriterion
 from bev.models.heads.dense.shared_towers import SharedTowers
 from bev.models.heads.dense.switch_criterion import SwitchCriterion
 
@@ -29,7 +32,10 @@ __all__ = [
     "LevelTowers",
     "MixtureCriterion",
     "ObjectnessCriterion",
+    "OneToOneCriterion",
+    "PairedHead",
     "QualityCriterion",
+    "RatioCriterion",
     "SharedTowers",
     "SwitchCriterion",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.conv_module import Activation, ConvModule, Norm
-from bev.models.heads.dense.common import Maps, start_predictor
+from bev.models.heads.dense.common import Maps, prior_bias, start_predictor
 from bev.registry import MODELS
 
 
@@ -22,6 +22,7 @@ class CoupledConvs(nn.Module):
         mid_channels: of the 3x3 convolutions; None leaves these out (YOLOv5).
         per_cell: priors of a cell.
         norm, activation: after the 3x3 convolutions.
+        prior_probability: that objectness and classes begin with; None for one half.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class CoupledConvs(nn.Module):
         per_cell: int = 3,
         norm: Norm | None = None,
         activation: Activation = "leaky_relu",
+        prior_probability: float | None = None,
     ) -> None:
         super().__init__()
         self.num_classes, self.per_cell = num_classes, per_cell
@@ -42,6 +44,9 @@ class CoupledConvs(nn.Module):
         )
         convs = [nn.Conv2d(width, per_cell * (5 + num_classes), 1) for width in widths]
         start_predictor(convs)
+        if prior_probability is not None:
+            for conv in convs:
+                conv.bias.data.view(per_cell, -1)[:, 4:] = prior_bias(prior_probability)  # type: ignore[union-attr]
         self.convs_pred = nn.ModuleList(convs)
 
     def forward(self, features: Sequence[Tensor]) -> Maps:

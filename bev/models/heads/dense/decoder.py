@@ -24,7 +24,8 @@ class DenseDecoder:
 
     Args:
         score_threshold: of the class score (of the final one with ``quality_mode="geometric"`` or ``single_label``).
-        nms_iou: boxes of a class that overlap a better one by more than this are dropped.
+        nms_iou: boxes of a class that overlap a better one by more than this are dropped; None: no suppression, for
+            heads that learn one prediction a box.
         max_boxes: kept an image; None for all.
         level_candidates: (prior, class) pairs kept of a level before the suppression; None for all.
         quality_threshold: priors whose quality is below it are dropped first (YOLOv3's objectness).
@@ -39,7 +40,7 @@ class DenseDecoder:
     def __init__(
         self,
         score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
+        nms_iou: float | None = 0.5,
         max_boxes: int | None = 100,
         level_candidates: int | None = 1000,
         quality_threshold: float = 0.0,
@@ -75,8 +76,14 @@ class DenseDecoder:
         boxes = boxes[prior]
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
         found = Boxes2D(boxes[solid], label[solid], score[solid])
-        kept = found[nms(found.xyxy_px, found.score, self.nms_iou, found.label, max_num=self.max_boxes)]
+        kept = found[self._keep(found)]
         return vote(kept, found) if self.voting else kept
+
+    def _keep(self, found: Boxes2D) -> Tensor:
+        """Indices by falling score."""
+        if self.nms_iou is None:
+            return found.score.argsort(descending=True, stable=True)[: self.max_boxes]
+        return nms(found.xyxy_px, found.score, self.nms_iou, found.label, max_num=self.max_boxes)
 
     def _candidates(self, scores: Tensor, quality: Tensor | None, counts: Sequence[int]) -> Candidates:
         """Of all levels together, by level."""

@@ -1,0 +1,116 @@
+"""Boxes drawn on single pictures, and many pictures on one sheet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from bev.data.detection2d import PictureDataset
+from bev.io.images import read_image
+from bev.structures import Boxes2D, ImageBatch
+from bev.viz.palette import PAGE, Color, class_color, ink_on
+from bev.viz.text import Picture, draw_text, text_size
+
+
+def draw_boxes(picture: Picture, boxes: Boxes2D, classes: Sequence[str], with_scores: bool = True) -> Picture:
+    """A copy of a picture with its boxes.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        boxes: px of the picture; the best score is drawn last, on top.
+        classes: names of the labels.
+        with_scores: write the score after the name.
+    """
+    drawn = np.ascontiguousarray(picture).copy()
+    height, width = drawn.shape[:2]
+    thick = max(1, round(min(height, width) / 300))
+    for index in boxes.score.argsort(stable=True).tolist():
+        left, top, right, bottom = (round(v) for v in boxes.xyxy_px[index].clamp(-1e5, 1e5).tolist())
+        label = int(boxes.label[index])
+        color = class_color(classes[label], label)
+        cv2.rectangle(drawn, (left, top), (right, bottom), tuple(color), thick, cv2.LINE_AA)
+        text = f"{classes[label]} {float(boxes.score[index]):.2f}" if with_scores else classes[label]
+        _tag(drawn, text, (left, top), color)
+    return drawn
+
+
+def _tag(picture: Picture, text: str, corner_px: tuple[int, int], color: Color) -> None:
+    """A name on a ground of its class's colour, above the box where there is room."""
+    size = max(10, round(min(picture.shape[:2]) / 36))
+    width, height = text_size(text, size)
+    left = min(max(corner_px[0], 0), max(picture.shape[1] - width - 4, 0))
+    top = corner_px[1] - height if corner_px[1] >= height else corner_px[1]
+    top = max(top, 0)
+    picture[top : top + height, left : left + width + 4] = color
+    draw_text(picture, text, (left + 2, top), size, ink_on(color))
+
+
+def sheet(pictures: Sequence[Picture], columns: int = 4, width_px: int = 1600) -> Picture:
+    """Pictures side by side in rows, each scaled to fit its cell of one size; (H, W, 3) uint8."""
+    if not len(pictures):
+        raise ValueError("sheet: no pictures")
+    columns = min(columns, len(pictures))
+    cell_w = width_px // columns
+    cell_h = max(1, round(cell_w * float(np.median([p.shape[0] / p.shape[1] for p in pictures]))))
+    rows = -(-len(pictures) // columns)
+    canvas = np.full((rows * cell_h, columns * cell_w, 3), tuple(PAGE), np.uint8)
+    for index, picture in enumerate(pictures):
+        scale = min(cell_h / picture.shape[0], cell_w / picture.shape[1])
+        h, w = max(1, int(picture.shape[0] * scale)), max(1, int(picture.shape[1] * scale))
+        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        top, left = index // columns * cell_h, index % columns * cell_w
+        canvas[top : top + h, left : left + w] = cv2.resize(picture, (w, h), interpolation=way)
+    return canvas
+
+
+def batch_sheet(
+    batch: ImageBatch, boxes: Sequence[Boxes2D], classes: Sequence[str], with_scores: bool, most: int = 16
+) -> Picture:
+    """The network's images of a batch with boxes in network px."""
+    images = batch.images[:most].permute(0, 2, 3, 1).cpu().numpy()
+    drawn = [draw_boxes(image, found.to("cpu"), classes, with_scores) for image, found in zip(images, boxes)]
+    return sheet(drawn)
+
+
+def in_network(batch: ImageBatch, predictions: Sequence[Boxes2D]) -> list[Boxes2D]:
+    """Predictions in px of each file's picture -> px of the network's images (scaled and shifted alike)."""
+    moved = []
+    for matrix, boxes in zip(batch.network_from_picture.cpu(), predictions):
+        scale, shift = matrix.diagonal()[:2].repeat(2), matrix[:2, 2].repeat(2)
+        moved.append(Boxes2D((boxes.xyxy_px.double() * scale + shift).float(), boxes.label, boxes.score))
+    return moved
+
+
+def better_than(boxes: Boxes2D, score_threshold: float) -> Boxes2D:
+    """Those whose score is at least the threshold."""
+    return boxes[torch.as_tensor(boxes.score >= score_threshold)]
+
+
+def draw_found(
+    dataset: PictureDataset, predictions: Mapping[str, Boxes2D], directory: str | Path, score_threshold: float = 0.25
+) -> list[Path]:
+    """Draw the predictions of a data set's pictures (by token, px of the files) over the files; returns the paths."""
+    paths = []
+    for record in dataset.records:
+        if record.token in predictions:
+            found = better_than(predictions[record.token], score_threshold)
+            picture = draw_boxes(read_image(record.path, record.token), found, dataset.pictures.classes)
+            paths.append(Path(directory) / f"{record.token}.jpg")
+            write_picture(paths[-1], picture)
+    return paths
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write (H, W, 3) uint8 RGB by the path's suffix; readers see the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, data = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]))
+    if not done:
+        raise ValueError(f"{path}: cannot encode a picture of {picture.shape} as {path.suffix}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data.tobytes())
+    os.replace(temporary, path)

@@ -1,0 +1,161 @@
+"""2D detectors through the engine: training, resuming, testing, pictures in the work folder, inference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from bev.engine import prepare
+from bev.engine import test as score
+from bev.engine import train
+from bev.engine.infer.pictures import infer_pictures
+from bev.engine.runner import Runner
+from bev.io import FileError
+from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
+from bev.models.heads.dense import SwitchCriterion
+from bev.registry import MODELS, ConfigError
+from tests.engine.pictures import squares_config, write_squares
+
+pytest.importorskip("pycocotools")
+PICTURES = {
+    *("train_batch0_labels.jpg", "val_batch0_labels.jpg", "val_batch0_predictions.jpg"),
+    *("precision_recall.png", "f1.png", "confusion_matrix.png"),
+}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight pictures, one of them damaged."""
+    return write_squares(tmp_path_factory.mktemp("squares") / "data", broken=True)
+
+
+@pytest.fixture(scope="module")
+def trained(squares: Path) -> Path:
+    """A work folder of a run of four steps, two epochs."""
+    pytest.importorskip("matplotlib")
+    cfg = squares_config(squares)
+    assert train(prepare(cfg, str(squares.parent / "work"))) == 0
+    return squares.parent / "work"
+
+
+def test_a_run_leaves_scores_and_pictures(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "scalars.jsonl").read_text().splitlines()]
+    validated = [row for row in rows if row["mode"] == "val"]
+    assert {"AP", "AP50", "AP50/red", "AR100"} <= set(validated[-1])
+    found = {path.name for path in (trained / "pictures").iterdir()}
+    assert PICTURES <= found
+    for name in PICTURES:
+        picture = cv2.imread(str(trained / "pictures" / name))
+        assert picture is not None and picture.std() > 5
+
+
+def test_a_run_resumes_bit_for_bit(squares: Path, trained: Path, tmp_path: Path) -> None:
+    """Mosaics, sizes, the closing of the mosaic and the criterion's epoch are those of the unbroken run."""
+    runner = Runner(prepare(squares_config(squares), str(tmp_path)))
+    _stop_after(runner, 3)
+    runner.train()
+    assert load_checkpoint(tmp_path / "step_3.pth")["meta"]["step"] == 3
+    assert train(prepare(squares_config(squares), str(tmp_path), resume=True)) == 0
+    whole, resumed = (load_checkpoint(folder / "step_4.pth") for folder in (trained, tmp_path))
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][name]), name
+
+
+def _stop_after(runner: Runner, step: int) -> None:
+    class Stop(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            runner.train_loop.stop_training = batch_idx + 1 == step
+
+    runner.register_hook(Stop())
+
+
+def test_the_criterion_is_told_its_epoch(squares: Path, tmp_path: Path) -> None:
+    runner = Runner(prepare(squares_config(squares), str(tmp_path)))
+    seen = []
+
+    def look(batch: Any, factors: Any = None, inner: Any = runner.detector.loss) -> Any:
+        (criterion,) = [m for m in runner.detector.modules() if isinstance(m, SwitchCriterion)]
+        terms = inner(batch, factors)
+        seen.append((criterion.epoch, "loss_l1" in terms))
+        return terms
+
+    runner.detector.loss = look  # type: ignore[method-assign]
+    runner.train()
+    assert seen == [(0, False), (0, False), (1, True), (1, True)]
+
+
+def test_testing_writes_coco_results(squares: Path, trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "results.json"
+    scores = score(prepare(squares_config(squares), str(tmp_path / "w")), str(trained), out=str(out))
+    assert 0 <= scores["AP50"] <= 1
+    assert {row["category_id"] for row in json.loads(out.read_text())} <= {1, 2}
+    annotations = json.loads((tmp_path / "results_annotations.json").read_text())
+    assert len(annotations["images"]) == 8 and annotations["categories"][0] == {"id": 1, "name": "red"}
+    assert {"test_batch0_predictions.jpg", "f1.png"} <= {p.name for p in (tmp_path / "w/pictures").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def model(squares: Path, trained: Path) -> torch.nn.Module:
+    detector = MODELS.build(squares_config(squares).model)
+    detector.head.decoder.score_threshold = 1e-5  # four steps have taught it little
+    path = trained / "step_4.pth"
+    load_weights(detector, weights_of(load_checkpoint(path), path), path)
+    return detector.eval()
+
+
+def test_inference_on_a_folder(model: torch.nn.Module, squares: Path, tmp_path: Path) -> None:
+    """Every picture gets its row and drawing; a damaged one its error; a second run into the folder sees no drawings."""
+    cfg, source = squares_config(squares), tmp_path / "in"
+    (source / "more").mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
+    for name in ("a.png", "more/b.jpg"):
+        assert cv2.imwrite(str(source / name), picture)
+    (source / "bad.jpg").write_bytes(b"\xff\xd8 no picture")
+    for _ in range(2):
+        path = infer_pictures(model, cfg, source, source / "out", score_threshold=0.0, device="cpu")
+        content = json.loads(path.read_text())
+        assert [row["file"] for row in content["pictures"]] == ["a.png", "bad.jpg", "more/b.jpg"]
+    assert content["classes"] == ["red", "blue"] and "bad.jpg" in content["pictures"][1]["error"]
+    boxes = content["pictures"][0]["boxes"]
+    assert boxes and content["pictures"][0]["size_px"] == [50, 100]
+    for box in boxes:
+        left, top, right, bottom = box["xyxy_px"]
+        assert 0 <= left <= right <= 100 and 0 <= top <= bottom <= 50 and box["name"] in ("red", "blue")
+    assert (source / "out/a.png.jpg").is_file() and (source / "out/more/b.jpg.jpg").is_file()
+    none = infer_pictures(model, cfg, source / "a.png", tmp_path / "o", score_threshold=1.0, device="cpu")
+    assert json.loads(none.read_text())["pictures"][0]["boxes"] == []
+
+
+def test_inference_on_a_video(model: torch.nn.Module, squares: Path, tmp_path: Path) -> None:
+    source = tmp_path / "v.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no MJPG video")
+    for number in range(3):
+        writer.write(np.full((64, 96, 3), 50 * number, np.uint8))
+    writer.release()
+    path = infer_pictures(model, squares_config(squares), source, tmp_path / "o", score_threshold=0.2, device="cpu")
+    rows = json.loads(path.read_text())["pictures"]
+    assert [(row["frame"], row["time_s"]) for row in rows] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert (tmp_path / "o/v_detections.mp4").stat().st_size > 0
+
+
+def test_inference_names_what_it_cannot_use(model: torch.nn.Module, squares: Path, tmp_path: Path) -> None:
+    cfg = squares_config(squares)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    for name, message in (("absent", "no such picture"), ("empty", "no pictures"), ("text.mp4", "not a video")):
+        with pytest.raises(FileError, match=message):
+            infer_pictures(model, cfg, tmp_path / name, tmp_path / "o", score_threshold=0.2, device="cpu")
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        cfg.pop(key)
+    with pytest.raises(ConfigError, match="test_dataloader.dataset"):
+        infer_pictures(model, cfg, squares, tmp_path / "o", score_threshold=0.2, device="cpu")
