@@ -107,7 +107,7 @@ class PETRHead(QueryHead):
         valid = self._valid(projected, rig, valid_size_px)
         position = self.encode_rays(rig, projected.shape[-2:])[0] + self._encode_cells(valid).to(projected.dtype)
         image = Tokens(_flat(projected), _flat(position), None if valid_size_px is None else ~valid.flatten(1))
-        reference = self.reference_points.weight.expand(len(projected), -1, -1)
+        reference = self.reference_points.weight.expand(projected.shape[0], -1, -1)
         query_pos = self.query_embedding(encode_points(reference, self.axis_channels))
         decoded = self.transformer(torch.zeros_like(query_pos), query_pos, image)
         raw = torch.stack([branch(query) for branch, query in zip(self.reg_branches, decoded)])

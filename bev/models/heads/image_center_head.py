@@ -158,7 +158,7 @@ class ImageCenterHead(nn.Module):
         self, center_m: Tensor, label: Tensor, heatmap: Tensor, img_from_ref: Tensor, image_size_px: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """:meth:`evidence` of B frames: (B, M, 3), (B, M), (B, N, K, H, W) and (B, N, 4, 4) -> two (B, M)."""
-        nearby = F.max_pool2d(heatmap.float().flatten(0, 1), 3, 1, 1).reshape(len(heatmap), -1)
+        nearby = F.max_pool2d(heatmap.float().flatten(0, 1), 3, 1, 1).unflatten(0, heatmap.shape[:2]).flatten(1)
         center_px, depth_m = project(center_m, img_from_ref)
         seen = in_image(center_px, depth_m, image_size_px)
         cameras, classes, height, width = heatmap.shape[1:]

@@ -110,7 +110,7 @@ class LiftSplat(nn.Module):
 
     def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
         """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
-        batch, (z_count, y_count, x_count) = len(depth), self.grid.shape
+        batch, (z_count, y_count, x_count) = depth.shape[0], self.grid.shape
         rows = context.flatten(0, 3)
         if self.normalize:
             rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
