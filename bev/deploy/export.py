@@ -59,9 +59,27 @@ def _dynamic(name: str, batch: Any) -> dict[int, Any]:
     return {**rows, 1: torch.export.Dim(f"{name}_width", min=2)} if name.endswith("pool_rest") else rows
 
 
+def to_onnx(graph: DetectorGraph, dynamic_batch: bool = False) -> Any:
+    """The graph as torch's ``ONNXProgram``: ``model_proto``, and ``exported_program`` with the same names of values.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+    """
+    require("onnx", extra="export")
+    require("onnxscript", extra="export")
+    program = capture(graph, dynamic_batch)
+    names = {"input_names": list(graph.facts.inputs), "output_names": list(graph.facts.outputs)}
+    with torch.no_grad():
+        exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
+    assert exported is not None
+    # The optimiser's fusion of clamps leaves new nodes before what they read.
+    exported.model.graph.sort()
+    return exported
+
+
 def write_onnx(
     graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False, metadata: Mapping[str, Any] | None = None
-) -> Path:
+) -> Any:
     """Write a graph of standard ONNX operators.
 
     Args:
@@ -70,17 +88,15 @@ def write_onnx(
         dynamic_batch: see :func:`capture`.
         metadata: kept in the file beside what a runner needs to know.
 
+    Returns:
+        What :func:`to_onnx` gave, for ``parity.compare_layers``.
+
     Raises:
         ExportError: the graph breaks a rule (:func:`check_operators`).
         ImportError: onnx or onnxscript is not installed.
     """
-    require("onnxscript", extra="export")
     onnx = require("onnx", extra="export")
-    program = capture(graph, dynamic_batch)
-    names = {"input_names": list(graph.facts.inputs), "output_names": list(graph.facts.outputs)}
-    with torch.no_grad():
-        exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
-    assert exported is not None
+    exported = to_onnx(graph, dynamic_batch)
     model = exported.model_proto
     problems = check_operators(model)
     if problems:
@@ -88,7 +104,8 @@ def write_onnx(
     note = onnx.StringStringEntryProto(key=METADATA, value=json.dumps(describe(graph.facts, metadata)))
     model.metadata_props.append(note)
     onnx.checker.check_model(model)
-    return _atomic(Path(path), model.SerializeToString())
+    _atomic(Path(path), model.SerializeToString())
+    return exported
 
 
 def write_program(
