@@ -26,6 +26,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bake", action="store_true", help="make the calibration a constant of the graph")
     parser.add_argument("--batch", type=int, default=1, help="frames of a fixed batch")
     parser.add_argument("--dynamic-batch", action="store_true", help="let the batch vary")
+    parser.add_argument("--outputs", choices=("boxes", "raw", "both"), default="boxes", help="(default: boxes)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="px of pictures (2D detectors)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
@@ -34,7 +35,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     """Write the graph and report on it; the process's exit status."""
-    graph = example.graph(args.bake)
+    graph = example.graph(args.bake, args.outputs)
     if args.format == "torch-export":
         write_program(graph, path, args.dynamic_batch, example.metadata)
     elif args.format == "aoti":

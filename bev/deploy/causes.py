@@ -57,7 +57,8 @@ def diagnose(
     if pictures is not None and transform is not None:
         return _kernel(reference, fitting, pictures, transform)
     near = _line(reference, next(iter(fitting.values())), explained=0.5)
-    hint = ": the same picture, but not pixel by pixel (resize kernel, crop or JPEG decoder)" if near else ""
+    kind = "the same picture, but not pixel by pixel (resize kernel, crop or JPEG decoder)"
+    hint = "" if near is None else f": {kind}"
     return [Cause("unknown", f"no layout, channel order or straight line explains the difference{hint}")]
 
 
@@ -112,10 +113,9 @@ def _kernel(
     """The resize kernel that makes exactly what was given of the original picture."""
     candidates = {}
     for name in KERNELS:
-        settings = {"resize": None if transform.resize is None else transform.resize, "method": name}
         other = ImageTransform(
             transform.size,
-            "stretch" if transform.stretch else settings["resize"],  # type: ignore[arg-type]
+            "stretch" if transform.stretch else transform.resize,
             transform.crop_y,
             transform.crop_x,
             pad_value=transform.pad_rgb,

@@ -114,6 +114,7 @@ class DetectorGraph(nn.Module):
         self, images: Tensor, facts: Mapping[str, Tensor], state: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], set[str]]:
         """Outputs by name, and the names of the facts that were asked for."""
+        images = images.float()  # before anything else: TensorRT takes uint8 for a cast alone
         if self.spec is None:
             raw, used = self.model(images), set()
             extra: dict[str, Any] = {}

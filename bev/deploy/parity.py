@@ -96,8 +96,8 @@ def compare_layers(exported: Any, inputs: Mapping[str, Any], model: Any = None) 
     probe.CopyFrom(exported.model_proto if model is None else model)
     wanted = _Recorder(exported.exported_program).record([torch.as_tensor(np.asarray(v)) for v in inputs.values()])
     known = {value.name for value in probe.graph.output}
-    produced = [name for node in probe.graph.node for name in node.output if name in wanted and name not in known]
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in produced)
+    produced = [name for node in probe.graph.node for name in node.output if name in wanted]
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in produced if name not in known)
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = runtime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
