@@ -18,6 +18,8 @@ from bev.deploy.pipeline import image_of
 from bev.engine.config import load_config
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
 from bev.models.detectors.dense import DenseDetector
+from bev.models.detectors.streaming import StreamingDetector
+from bev.models.heads.streaming_head import Motion
 from bev.registry import DATASETS, MODELS
 from bev.structures import Batch, CameraRig, collate
 from bev.structures.conventions import CLASSES
@@ -32,16 +34,29 @@ class Exportable:
         images: example (B, N, 3, H, W) or, for pictures, (B, 3, H, W) uint8.
         rig: of the example, with batch axis; None for pictures.
         metadata: kept with the graph.
+        state: of temporal detectors with a previous frame, as their ``forward`` takes it; None for others.
     """
 
     model: nn.Module
     images: Tensor
     rig: CameraRig | None
     metadata: dict[str, Any]
+    state: Mapping[str, Tensor] | None = None
 
     def graph(self, bake: bool = False, outputs: Outputs = "boxes") -> DetectorGraph:
         """The detector as a graph; see :class:`DetectorGraph`."""
-        return DetectorGraph(self.model, self.images, self.rig, bake=bake, outputs=outputs)
+        return DetectorGraph(self.model, self.images, self.rig, self.state, bake, outputs)
+
+    @staticmethod
+    def streaming(model: StreamingDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:
+        """A detector with memory after its first frame: the graph takes and gives the state, also for first frames.
+
+        A recording's first frame has zeros for the memory and ``continues`` False.
+        """
+        motion = model.motion_inputs(Motion.first(frame))
+        with torch.no_grad():
+            memory = model.eval()(frame.images, frame.rig, motion)["state"]
+        return Exportable(model, frame.images, frame.rig, metadata, {**motion, **memory})
 
 
 def load_detector(config: Any, checkpoint: str | Path) -> nn.Module:
@@ -94,9 +109,19 @@ def prepare_export(
         rig = load_rig(rig_file)
         shape = (rig.num_cameras, 3, *rig.image_size_px)
         images = torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=_seeded())
-        return Exportable(model, images, CameraRig.stack([rig] * batch), metadata)
-    frames = frames_of(config, batch)
+        frames = as_batch(images, CameraRig.stack([rig] * batch))
+    else:
+        frames = frames_of(config, batch)
+    if isinstance(model, StreamingDetector):
+        return Exportable.streaming(model, frames, metadata)
     return Exportable(model, frames.images, frames.rig, metadata)
+
+
+def as_batch(images: Tensor, rig: CameraRig) -> Batch:
+    """Frames without a past, at the origin."""
+    count = len(images)
+    pose = torch.eye(4, dtype=torch.float64).expand(count, 4, 4)
+    return Batch(images, rig, pose, [""] * count, torch.zeros(count, dtype=torch.int64), [""] * count)
 
 
 def frames_of(config: Any, count: int) -> Batch:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from bev.deploy.build import Exportable
+from bev.deploy.build import Exportable, as_batch
 from bev.deploy.export import example_arrays
 from bev.deploy.finish import boxes2d_of, boxes3d_of
 from bev.deploy.graph import DetectorGraph
@@ -25,7 +24,8 @@ from bev.deploy.parity import (
     overflows,
 )
 from bev.deploy.runtime import OnnxRunner
-from bev.structures import Batch, CameraRig, ImageBatch
+from bev.models.detectors.streaming import StreamingDetector
+from bev.structures import ImageBatch
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,9 @@ def predict(example: Exportable) -> Sequence[Any]:
         matrix = torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)
         sizes = [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
         return example.model.predict(ImageBatch(images, matrix, sizes, [""] * len(images)))  # type: ignore[operator]
-    return example.model.predict(_batch(images, example.rig))  # type: ignore[operator]
-
-
-def _batch(images: Tensor, rig: CameraRig) -> Batch:
-    count = len(images)
-    pose = torch.eye(4, dtype=torch.float64).expand(count, 4, 4)
-    return Batch(images, rig, pose, [""] * count, torch.zeros(count, dtype=torch.int64), [""] * count)
+    if isinstance(example.model, StreamingDetector):
+        return example.model.decode(example.model(images, example.rig, example.state))
+    return example.model.predict(as_batch(images, example.rig))  # type: ignore[operator]
 
 
 def _by_rank(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

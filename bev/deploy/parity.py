@@ -167,15 +167,16 @@ def compare_boxes(reference: Any, given: Any, place: float = 1e-2, score: float 
 
     Args:
         reference, given: :class:`Boxes3D` or :class:`Boxes2D` of one frame.
-        place: pairs lie within it; m, or px.
+        place: pairs lie within it, and within a thousandth of the larger coordinate; m, or px.
         score: pairs differ by at most this.
 
     Boxes are paired rather than compared in order: equal scores have no order.
     """
     points = [_points(boxes) for boxes in (reference, given)]
     distance = (points[0][:, None] - points[1][None]).abs().amax(-1)
+    allowed = place + 1e-3 * points[0].abs().amax(-1, keepdim=True)
     gap = (reference.score[:, None] - given.score[None]).abs()
-    apart = (reference.label[:, None] != given.label[None]) | (distance > place) | (gap > score)
+    apart = (reference.label[:, None] != given.label[None]) | (distance > allowed) | (gap > score)
     cost = torch.where(apart, torch.inf, distance + gap)
     pairs, free = [], torch.ones(len(given), dtype=torch.bool)
     for row in range(len(reference)):

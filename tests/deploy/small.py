@@ -11,9 +11,11 @@ from torch import nn
 import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
 from bev.models.detectors import DenseDetector
+from bev.models.detectors.streaming import FrameStream
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
-from tests.models import test_detr3d, test_lift_splat
+from projects.petr.tests import test_petr
+from tests.models import test_bevformer, test_detr3d, test_lift_splat
 from tests.models.rigs import random_batch
 
 
@@ -21,7 +23,7 @@ def settle(model: nn.Module, *inputs: Any) -> nn.Module:
     """Statistics of batch norms from a pass over the example: signals keep their size, and folding has work to do."""
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     for part in norms:
-        part.momentum = 1.0
+        part.momentum = 0.9
     with torch.no_grad():
         model.train()(*inputs)
     return model.eval()
@@ -43,7 +45,7 @@ def yolox() -> Exportable:
             "priors": {"type": "PointPriors", "strides": (8, 16, 32), "offset": 0.0},
             "box_coder": {"type": "StrideBoxCoder"},
             "criterion": {"type": "ObjectnessCriterion", "assigner": {"type": "SimOTAAssigner"}},
-            "decoder": {"type": "DenseDecoder", "score_threshold": 1e-5, "single_label": True, "clip": False},
+            "decoder": {"type": "DenseDecoder", "score_threshold": 0.2, "single_label": True, "max_boxes": None},
         },
     }
     model: DenseDetector = MODELS.build(node)
@@ -52,6 +54,7 @@ def yolox() -> Exportable:
     for towers_part in (model.head.network.conv_cls, model.head.network.conv_quality):
         for conv in towers_part:
             nn.init.normal_(conv.weight, std=0.3)
+            nn.init.zeros_(conv.bias)
     return Exportable(settle(model, images), images, None, {})
 
 
@@ -70,3 +73,19 @@ def bevdet(batch: int = 2) -> Exportable:
     """A lift-splat detector on a small grid."""
     model = test_lift_splat._detector()
     return _rigged(model, batch)
+
+
+def bevformer() -> Exportable:
+    """Both frames: two recordings after their first frame, on different ways."""
+    model, (first, second) = test_bevformer.detector().eval(), test_bevformer.frames()
+    rig = replace(first.rig, names=CAMERAS_DETR3D)
+    stream = FrameStream(model)
+    with torch.no_grad():
+        stream.forward(replace(first, rig=rig))
+        state = stream.enter(replace(second, rig=rig))
+    return Exportable(model, second.images, rig, {}, dict(state))
+
+
+def petr() -> Exportable:
+    """Two decoder layers on the coarse level."""
+    return _rigged(test_petr._detector(), 2)

@@ -58,7 +58,7 @@ def test_equals_the_detector(written: _Written) -> None:
     assert report.passed, report.text()
     assert all(agreement.count > 5 for agreement in report.boxes), report.text()
     raw = [d for d in report.outputs if d.name != "score"]
-    assert raw and all(d.relative < 1e-5 and d.largest > 0 for d in raw), report.text()
+    assert raw and all(d.relative < 5e-5 and d.largest > 0 for d in raw), report.text()
     assert len(report.layers) > 50 and "passed" in report.text()
 
 
