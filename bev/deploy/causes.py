@@ -35,14 +35,17 @@ class Cause:
 
 
 def diagnose(
-    reference: np.ndarray, given: np.ndarray, pictures: np.ndarray | None = None, transform: ImageTransform | None = None
+    reference: np.ndarray,
+    given: np.ndarray,
+    picture: np.ndarray | None = None,
+    transform: ImageTransform | None = None,
 ) -> list[Cause]:
     """Causes of the difference; empty where there is none.
 
     Args:
         reference: (..., 3, H, W) as the network wants it.
         given: what the deployed pipeline feeds.
-        pictures: (h, w, 3) uint8 original of a reference of one uint8 image (3, H, W), to try resize kernels with.
+        picture: (h, w, 3) uint8 original of a reference of one uint8 image (3, H, W), to try resize kernels with.
         transform: of the reference, with its kernel.
     """
     reference = reference.astype(np.float64)
@@ -54,8 +57,8 @@ def diagnose(
         line = _line(reference, flipped)
         if line is not None:
             return _named(layout, swapped, line)
-    if pictures is not None and transform is not None:
-        return _kernel(reference, fitting, pictures, transform)
+    if picture is not None and transform is not None:
+        return _kernel(reference, fitting, picture, transform)
     near = _line(reference, next(iter(fitting.values())), explained=0.5)
     kind = "the same picture, but not pixel by pixel (resize kernel, crop or JPEG decoder)"
     hint = "" if near is None else f": {kind}"

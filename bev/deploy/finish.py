@@ -1,4 +1,4 @@
-"""From a graph's candidates to boxes: what is left outside the graph. Settings are plain values, kept with the graph."""
+"""From a graph's candidates to boxes, outside the graph; the settings are plain values that are kept with it."""
 
 from __future__ import annotations
 

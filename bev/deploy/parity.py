@@ -1,6 +1,6 @@
 """Is the exported graph still the detector? Per output, per layer, and box by box.
 
-A difference is relative to the largest magnitude of the reference tensor: ``max |given - reference| / max |reference|``.
+A difference is relative to the largest magnitude of the reference: ``max |given - reference| / max |reference|``.
 Element-wise ratios say nothing near zero, and absolute ones nothing without a scale.
 """
 
@@ -139,9 +139,8 @@ def _where(node: torch.fx.Node) -> str:
     return f"{path.removeprefix('model.')} {getattr(node.target, '__name__', node.target)}".strip()
 
 
-def overflows(layers: Mapping[str, tuple[np.ndarray, str]] | Sequence[Difference]) -> list[Difference]:
-    """Layers whose float32 values do not fit into float16, in order; from :func:`compare_layers`."""
-    assert not isinstance(layers, Mapping)
+def overflows(layers: Sequence[Difference]) -> list[Difference]:
+    """Layers of :func:`compare_layers` whose float32 values do not fit into float16, in order."""
     return [layer for layer in layers if layer.largest > FLOAT16_MAX]
 
 

@@ -23,7 +23,7 @@ def build_engine(
     """Parse an ONNX file and write an engine.
 
     Args:
-        onnx_path: standard operators alone. Dynamic sizes get one profile: a batch of 1 to 4, and pooling tables of 2 to
+        onnx_path: standard operators alone. Sizes that vary get one profile: batches of 1 to 4, pooling tables of 2 to
             400,000 rows.
         engine_path: to write.
         targets: compute capabilities that the engine shall run on.

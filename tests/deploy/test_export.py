@@ -1,4 +1,4 @@
-"""Small detectors of each family, written as ONNX with a batch that varies: operators, numbers, boxes, run without us."""
+"""Small detectors of each family, written as ONNX with a batch that varies: operators, numbers, boxes, errors."""
 
 from __future__ import annotations
 
