@@ -74,8 +74,7 @@ class PriorGenerator(ABC):
             raise ValueError(f"{len(self.strides)} strides {self.strides} but maps of {list(sizes)}")
         boxes, centers = zip(*(self.level(level, size, device) for level, size in enumerate(sizes)))
         counts = tuple(len(box) for box in boxes)
-        strides = torch.tensor(self.strides, dtype=torch.float32, device=device)
-        repeated = strides.repeat_interleave(torch.tensor(counts, device=device))
+        repeated = torch.cat([centers[0].new_full((count,), stride) for stride, count in zip(self.strides, counts)])
         return Priors(torch.cat(boxes), torch.cat(centers), repeated, counts)
 
 

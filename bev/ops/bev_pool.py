@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bev.ops.pool_tables import PoolTables, bev_pool_by_tables
 from bev.ops.triton import takes
 
 # torch announces its CSR tensors as beta once a process; the tests hold the one operation used here to the plain form.
@@ -55,19 +56,20 @@ def plan_pool(cell_of_point: Tensor, inside: Tensor, num_cells: int) -> PoolPlan
     return PoolPlan(cell, order, offsets, order // max(cell_of_point.shape[1], 1))
 
 
-def bev_pool(depth: Tensor, features: Tensor, plan: PoolPlan) -> Tensor:
+def bev_pool(depth: Tensor, features: Tensor, plan: PoolPlan | PoolTables) -> Tensor:
     """Pool features into cells.
 
     Args:
         depth: (R, D) weight of each point (depth distribution of each pixel).
         features: (R, C) feature of each pixel.
-        plan: from :func:`plan_pool`.
+        plan: from :func:`plan_pool`; tables (see ``pool_tables``) in a graph that is exported.
 
     Returns:
         (G, C) in the features' dtype, accumulated in float32 (float64 for float64 inputs).
     """
     accumulate = torch.float64 if features.dtype == torch.float64 else torch.float32
-    pooled = _bev_pool(depth.to(accumulate), features.to(accumulate), *plan)
+    depth, rows = depth.to(accumulate), features.to(accumulate)
+    pooled = bev_pool_by_tables(depth, rows, plan) if isinstance(plan, PoolTables) else _bev_pool(depth, rows, *plan)
     return pooled.to(features.dtype)
 
 

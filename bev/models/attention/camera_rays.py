@@ -38,6 +38,6 @@ def ray_points(rig: CameraRig, pixels_px: Tensor, depths_m: Tensor) -> Tensor:
     depth = depths_m.clamp(min=_MIN_DEPTH_M)
     with torch.autocast(rig.device.type, enabled=False):
         scaled = (pixels_px[:, None] * depth[:, None]).float()
-        homogeneous = torch.cat([scaled, depths_m.expand(len(scaled), -1).unsqueeze(-1)], -1)
+        homogeneous = torch.cat([scaled, depths_m.expand(scaled.shape[0], -1).unsqueeze(-1)], -1)
         matrix = rig.ref_from_img[..., None, None, :3, :]
         return (matrix[..., :3] @ homogeneous.unsqueeze(-1)).squeeze(-1) + matrix[..., 3]

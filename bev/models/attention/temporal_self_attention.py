@@ -63,7 +63,7 @@ class TemporalSelfAttention(DeformableSampling):
         if history is not None:
             pair = torch.stack([history.bev, history.present], 1).to(maps.dtype)
             maps = torch.where(history.continues[:, None, None, None], pair, maps)
-        past = maps.flatten(0, 1)[: len(query)] if self.official else maps[:, 0]
+        past = maps.flatten(0, 1)[: query.shape[0]] if self.official else maps[:, 0]
         samples = self.samples(torch.cat([past, query + query_pos], -1), [shape])
         values = self.values(maps)
         read: Tensor | float = 0.0

@@ -12,8 +12,8 @@ from bev.registry import MODELS
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
     """Logit of values clamped into [0, 1], numerator and denominator at least ``eps`` (as in Deformable DETR)."""
-    x = x.clamp(0, 1)
-    return x.clamp(min=eps).log() - (1 - x).clamp(min=eps).log()
+    # One clamp for the first term: the ONNX optimiser breaks two in a row.
+    return x.clamp(eps, 1.0).log() - (1 - x.clamp(0.0, 1.0)).clamp(min=eps).log()
 
 
 class MetricRange(nn.Module):

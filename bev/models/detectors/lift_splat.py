@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -128,17 +128,22 @@ class BEVDet(Detector):
         """Boxes in the reference frame, one entry a frame, by falling score."""
         output = self(batch.images, batch.rig)
         if self.mirror_test is not None:
-            output = self._mean_with_mirrored(output, batch, self.mirror_test)
+            mirrored = self(*mirror_cameras(batch.images, batch.rig, self.mirror_test))
+            output = self.mean_with_mirrored(output, mirrored, batch.rig.names)
         found = self.pts_bbox_head.decode(output["tasks"])
         if not self.image_evidence:
             return found
         return [self._rescored(boxes, output["image_heatmap"][i], batch, i) for i, boxes in enumerate(found)]
 
-    def _mean_with_mirrored(self, output: dict[str, Any], batch: Batch, frame: ReferenceFrame) -> dict[str, Any]:
-        mirrored = self(*mirror_cameras(batch.images, batch.rig, frame))
-        mean = {"tasks": self.pts_bbox_head.average_with_mirrored(output["tasks"], mirrored["tasks"], frame)}
+    def mean_with_mirrored(
+        self, output: dict[str, Any], mirrored: dict[str, Any], camera_names: Sequence[str]
+    ) -> dict[str, Any]:
+        """Outputs of a world and of its mirror image at ``mirror_test`` -> their mean, in the world."""
+        assert self.mirror_test is not None
+        tasks = self.pts_bbox_head.average_with_mirrored(output["tasks"], mirrored["tasks"], self.mirror_test)
+        mean: dict[str, Any] = {"tasks": tasks}
         if "image_heatmap" in output:
-            seen_again = mirrored["image_heatmap"].flip(-1)[:, mirror_order(batch.rig.names)]
+            seen_again = mirrored["image_heatmap"].flip(-1)[:, mirror_order(camera_names)]
             mean["image_heatmap"] = (output["image_heatmap"] + seen_again) / 2
         return mean
 

@@ -123,7 +123,7 @@ class BEVFormerEncoder(nn.Module):
         pillars = self.project(rig)
         history = None if previous is None else History(previous, query, continues)
         moved = shift * continues.unsqueeze(-1) * (previous is not None)
-        points = torch.stack([self.cells + moved.unsqueeze(1), self.cells.expand(len(query), -1, -1)], 1)
+        points = torch.stack([self.cells + moved.unsqueeze(1), self.cells.expand(query.shape[0], -1, -1)], 1)
         for layer in self.layers:
             query = layer(query, query_pos, points, history, self.bev_shape, tokens, pillars)
         return query

@@ -104,7 +104,7 @@ class PerceptionTransformer(Detr3DTransformer):
 
     def prepare(self, grid: Tensor, can_bus: Tensor, previous: Tensor | None) -> MapInputs:
         """(Y * X, C) learned grid, (B, 18) motion and (B, Y * X, C) previous map -> the encoder's inputs."""
-        query = grid.expand(len(can_bus), -1, -1)
+        query = grid.expand(can_bus.shape[0], -1, -1)
         if self.use_motion_vector:
             query = query + self.can_bus_mlp(can_bus.to(grid.dtype)).unsqueeze(1)
         moved_m, turned_deg = planar_motion(can_bus, self.frame)
@@ -137,7 +137,7 @@ class PerceptionTransformer(Detr3DTransformer):
             (B, Y * X, C), row-major, row 0 at the lowest y.
         """
         query, turned, shift = self.prepare(grid, can_bus, previous)
-        grid_pos = grid_pos.expand(len(query), -1, -1)
+        grid_pos = grid_pos.expand(query.shape[0], -1, -1)
         return self.encoder(query, grid_pos, self.embed(features), rig, turned, continues, shift)
 
 

@@ -119,7 +119,7 @@ class SeededDetr3DHead(Detr3DHead):
         at_peak = pixels.gather(1, seeds.pixel.unsqueeze(-1).expand(-1, -1, pixels.shape[-1]))
         known = torch.cat([at_peak, seeds.probability.to(at_peak.dtype)], -1)
         seeded = self.seed_content(known) + self.label_embedding(seeds.label)
-        batch = len(feature)
+        batch = feature.shape[0]
         position, content = self.query_embedding.weight.expand(batch, -1, -1).chunk(2, -1)
         with torch.autocast(position.device.type, enabled=False):
             learned = self.transformer.reference_points(position).sigmoid()

@@ -150,14 +150,23 @@ class ImageCenterHead(nn.Module):
             (M,) bool whether any camera sees the centre, and (M,) the highest probability of the box's class within a
             pixel of the map around its projections.
         """
-        nearby = F.max_pool2d(heatmap.float(), 3, 1, 1)
-        center_px, depth_m = project(boxes.center_m, img_from_ref)
+        batched = boxes.center_m[None], boxes.label[None], heatmap[None], img_from_ref[None]
+        seen, probability = self.evidence_at(*batched, image_size_px)
+        return seen[0], probability[0]
+
+    def evidence_at(
+        self, center_m: Tensor, label: Tensor, heatmap: Tensor, img_from_ref: Tensor, image_size_px: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`evidence` of B frames: (B, M, 3), (B, M), (B, N, K, H, W) and (B, N, 4, 4) -> two (B, M)."""
+        nearby = F.max_pool2d(heatmap.float().flatten(0, 1), 3, 1, 1).unflatten(0, heatmap.shape[:2]).flatten(1)
+        center_px, depth_m = project(center_m, img_from_ref)
         seen = in_image(center_px, depth_m, image_size_px)
-        height, width = heatmap.shape[-2:]
-        column, row = (center_px / self.stride_px).long().unbind(-1)
-        camera = torch.arange(len(heatmap), device=heatmap.device)[:, None]
-        probability = nearby[camera, boxes.label, row.clamp(0, height - 1), column.clamp(0, width - 1)]
-        return seen.any(0), torch.where(seen, probability, 0.0).amax(0)
+        cameras, classes, height, width = heatmap.shape[1:]
+        column, row = (center_px.clamp(-1e6, 1e6) / self.stride_px).long().unbind(-1)
+        channel = torch.arange(cameras, device=heatmap.device)[:, None] * classes + label[:, None]
+        pixel = (channel * height + row.clamp(0, height - 1)) * width + column.clamp(0, width - 1)
+        probability = nearby.gather(1, pixel.flatten(1)).view(seen.shape)
+        return seen.any(1), torch.where(seen, probability, 0.0).amax(1)
 
     def batch_targets(self, batch: Batch, boxes: Sequence[Boxes3D]) -> list[CenterTargets]:
         """:meth:`targets` of each frame of a batch, computed once for its counts and its losses."""

@@ -11,7 +11,8 @@ from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.rays import RAY_CHANNELS, pixel_rays
 from bev.models.conv_module import ConvModule
-from bev.ops.bev_pool import bev_pool, plan_pool
+from bev.ops.bev_pool import PoolPlan, bev_pool, plan_pool
+from bev.ops.pool_tables import PoolTables
 from bev.registry import MODELS
 from bev.structures import CameraRig
 
@@ -109,20 +110,23 @@ class LiftSplat(nn.Module):
 
     def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
         """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
-        batch, z_count, (y_count, x_count) = len(depth), self.grid.shape[0], self.grid.shape[1:]
-        cells_per_sample = z_count * y_count * x_count
-        cell, inside = self.grid.flat_index(frustum_points(rig, self.depth_m, self.stride_px))
-        shift = torch.arange(batch, device=cell.device).view(-1, 1, 1, 1, 1) * cells_per_sample
-        plan = plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), batch * cells_per_sample)
+        batch, (z_count, y_count, x_count) = depth.shape[0], self.grid.shape
         rows = context.flatten(0, 3)
         if self.normalize:
             rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
-        pooled = bev_pool(depth.flatten(0, 3), rows, plan)
+        pooled = bev_pool(depth.flatten(0, 3), rows, self.plan(rig))
         if self.normalize:
             weight = pooled[:, -1:] + _FEW
             pooled = torch.cat([pooled[:, :-1] * weight.reciprocal(), weight.log()], 1)
         grid = pooled.view(batch, z_count, y_count, x_count, -1)
         return grid.permute(0, 4, 1, 2, 3).flatten(1, 2)
+
+    def plan(self, rig: CameraRig) -> PoolPlan | PoolTables:
+        """Which points fall into which cell, of all samples together."""
+        cell, inside = self.grid.flat_index(frustum_points(rig, self.depth_m, self.stride_px))
+        cells_per_sample = self.grid.shape[0] * self.grid.shape[1] * self.grid.shape[2]
+        shift = torch.arange(len(cell), device=cell.device).view(-1, 1, 1, 1, 1) * cells_per_sample
+        return plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), len(cell) * cells_per_sample)
 
 
 def _ray_channels(grid: BEVGrid) -> Tensor:

@@ -66,16 +66,19 @@ class DenseDecoder:
 
     def _image(self, predictions: DensePredictions, image: int, size_px: tuple[float, float]) -> Boxes2D:
         scores, boxes = predictions.scores[image], predictions.boxes_px[image]
-        if self.clip:
-            height, width = size_px
-            limit = boxes.new_tensor([width, height, width, height])
-            boxes = torch.min(boxes.clamp(min=0), limit)
         quality = None if predictions.quality is None else predictions.quality[image].float().sigmoid()
         counts = (len(boxes),) if self.across_levels else predictions.priors.counts
         prior, label, score = self._candidates(scores, quality, counts)
-        boxes = boxes[prior]
+        return self.suppress(Boxes2D(boxes[prior], label, score), size_px)
+
+    def suppress(self, candidates: Boxes2D, size_px: tuple[float, float]) -> Boxes2D:
+        """The part after the choice of candidates: clip to (H, W), drop empty boxes, suppress, vote."""
+        boxes = candidates.xyxy_px
+        if self.clip:
+            height, width = size_px
+            boxes = torch.min(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
-        found = Boxes2D(boxes[solid], label[solid], score[solid])
+        found = Boxes2D(boxes[solid], candidates.label[solid], candidates.score[solid])
         kept = found[self._keep(found)]
         return vote(kept, found) if self.voting else kept
 

@@ -1,0 +1,111 @@
+"""The parity report of one written graph: the detector itself against the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bev.deploy.build import Exportable, as_batch
+from bev.deploy.export import example_arrays
+from bev.deploy.finish import boxes2d_of, boxes3d_of
+from bev.deploy.graph import DetectorGraph
+from bev.deploy.parity import (
+    LIMIT,
+    BoxAgreement,
+    Difference,
+    compare,
+    compare_boxes,
+    compare_layers,
+    first_divergent,
+    overflows,
+)
+from bev.deploy.runtime import OnnxRunner
+from bev.models.detectors.streaming import StreamingDetector
+from bev.structures import ImageBatch
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a written graph is worth.
+
+    Attributes:
+        outputs: of the graph in torch against the file's, candidates paired by rank where scores tell them apart.
+        boxes: of every frame, the detector's ``predict`` against the graph with its finish.
+        layers: in order of execution; empty where not asked for.
+        limit: largest relative difference that passes.
+    """
+
+    outputs: list[Difference]
+    boxes: list[BoxAgreement]
+    layers: list[Difference] = field(default_factory=list)
+    limit: float = LIMIT
+
+    @property
+    def passed(self) -> bool:
+        """Every raw output within the limit and every box found again."""
+        return all(d.relative <= self.limit for d in self.outputs) and not any(b.unmatched for b in self.boxes)
+
+    def text(self) -> str:
+        """For people."""
+        lines = ["outputs: largest difference relative to the largest magnitude"]
+        lines += [f"  {'ok ' if d.relative <= self.limit else 'BAD'} {d.line()}" for d in self.outputs]
+        for i, b in enumerate(self.boxes):
+            lines.append(f"boxes of frame {i}: {b.count}, {b.unmatched} without a partner; {b.place:.1e} m or px apart")
+        first = first_divergent(self.layers, self.limit)
+        if self.layers:
+            found = "none" if first is None else first.line()
+            lines.append(f"layers compared: {len(self.layers)}; first divergent: {found}")
+            for layer in overflows(self.layers)[:3]:
+                lines.append(f"  does not fit into float16: {layer.line()}")
+        lines.append("passed" if self.passed else "FAILED")
+        return "\n".join(lines)
+
+
+def check_graph(example: Exportable, graph: DetectorGraph, path: str | Path, exported: Any = None) -> Report:
+    """Compare a written ONNX graph with the detector on the example's frames.
+
+    Args:
+        example: detector and frames.
+        graph: that was written.
+        path: the file.
+        exported: of ``write_onnx``, to compare layer by layer; None for outputs and boxes alone.
+    """
+    inputs = example_arrays(graph)
+    given = OnnxRunner(path, threads=1)(inputs)
+    with torch.no_grad():
+        wanted = dict(zip(graph.facts.outputs, graph(*graph.example.values())))
+        boxes = predict(example)
+    if graph.facts.calibration is None:
+        sizes = [(float(example.images.shape[-2]), float(example.images.shape[-1]))] * len(example.images)
+        found: Sequence[Any] = boxes2d_of(given, graph.facts.finish, sizes)
+    else:
+        found = boxes3d_of(given, graph.facts.finish)
+    layers = [] if exported is None else compare_layers(exported, inputs)
+    agreement = [compare_boxes(a, b) for a, b in zip(boxes, found)]
+    return Report(compare(*_by_rank(wanted, given)), agreement, layers)
+
+
+def predict(example: Exportable) -> Sequence[Any]:
+    """The detector's own boxes of the example's frames; pictures fill their network images."""
+    images = example.images
+    if example.rig is None:
+        matrix = torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)
+        sizes = [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
+        return example.model.predict(ImageBatch(images, matrix, sizes, [""] * len(images)))  # type: ignore[operator]
+    if isinstance(example.model, StreamingDetector):
+        return example.model.decode(example.model(images, example.rig, example.state))
+    return example.model.predict(as_batch(images, example.rig))  # type: ignore[operator]
+
+
+def _by_rank(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Outputs that can be compared entry by entry: candidates whose rank rounding cannot change, and all else.
+
+    Candidates of equal or nearly equal score may come in any order; their boxes are compared as boxes.
+    """
+    ranked = {"boxes", "label", "valid", "seen", "evidence"}
+    keep = [name for name in wanted if name not in ranked]
+    return {name: wanted[name] for name in keep}, {name: given[name] for name in keep}

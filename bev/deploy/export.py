@@ -1,0 +1,207 @@
+"""Graphs to files: ONNX, torch's exported program, and an AOTInductor package."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bev._optional import require
+from bev.deploy.calibration import CalibrationSpec
+from bev.deploy.graph import DetectorGraph, GraphFacts
+from bev.version import __version__
+
+OPSET = 18
+METADATA = "bevstack"
+# TensorRT miscompiles the first inside attention and has no form of the others; see docs/deployment.md.
+FORBIDDEN = ("GridSample", "NonMaxSuppression", "DeformConv", "Loop", "If", "Scan", "NonZero")
+_SCATTER = ("ScatterND", "ScatterElements")
+
+
+class ExportError(RuntimeError):
+    """A graph that cannot be written or that breaks a rule of exported graphs."""
+
+
+def capture(graph: DetectorGraph, dynamic_batch: bool = False) -> torch.export.ExportedProgram:
+    """The graph as an exported program.
+
+    Args:
+        graph: to be exported; its example inputs fix all sizes but those that are dynamic.
+        dynamic_batch: let the batch vary. The example's batch must then be at least 2.
+
+    Pooling tables that are inputs have as many rows as the calibration gives them, so these always vary.
+    """
+    images = graph.example["images"]
+    if dynamic_batch and len(images) < 2:
+        raise ExportError(f"a dynamic batch needs an example of at least 2 frames, got {len(images)}")
+    batch = torch.export.Dim("batch", min=1, max=1024) if dynamic_batch else None
+    shapes = [_dynamic(name, batch) for name in graph.facts.inputs]
+    with torch.no_grad():
+        return torch.export.export(
+            graph,
+            tuple(graph.example.values()),
+            dynamic_shapes={"images": shapes[0], **({"rest": tuple(shapes[1:])} if shapes[1:] else {})},
+            strict=False,
+        )
+
+
+def _dynamic(name: str, batch: Any) -> dict[int, Any]:
+    if "pool_" not in name or name.endswith("pool_cells"):
+        return {} if batch is None else {0: batch}
+    rows = {0: torch.export.Dim(f"{name}_rows", min=2)}
+    return {**rows, 1: torch.export.Dim(f"{name}_width", min=2)} if name.endswith("pool_rest") else rows
+
+
+def to_onnx(graph: DetectorGraph, dynamic_batch: bool = False) -> Any:
+    """The graph as torch's ``ONNXProgram``: ``model_proto``, and ``exported_program`` with the same names of values.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+    """
+    require("onnx", extra="export")
+    require("onnxscript", extra="export")
+    program = capture(graph, dynamic_batch)
+    names = {"input_names": list(graph.facts.inputs), "output_names": list(graph.facts.outputs)}
+    with torch.no_grad():
+        exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
+    assert exported is not None
+    # The optimiser's fusion of clamps leaves new nodes before what they read.
+    exported.model.graph.sort()
+    return exported
+
+
+def write_onnx(
+    graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False, metadata: Mapping[str, Any] | None = None
+) -> Any:
+    """Write a graph of standard ONNX operators.
+
+    Args:
+        graph: see :class:`DetectorGraph`.
+        path: ``*.onnx``.
+        dynamic_batch: see :func:`capture`.
+        metadata: kept in the file beside what a runner needs to know.
+
+    Returns:
+        What :func:`to_onnx` gave, for ``parity.compare_layers``.
+
+    Raises:
+        ExportError: the graph breaks a rule (:func:`check_operators`).
+        ImportError: onnx or onnxscript is not installed.
+    """
+    onnx = require("onnx", extra="export")
+    exported = to_onnx(graph, dynamic_batch)
+    model = exported.model_proto
+    problems = check_operators(model)
+    if problems:
+        raise ExportError(f"{path}: the graph has {', '.join(problems)}")
+    note = onnx.StringStringEntryProto(key=METADATA, value=json.dumps(describe(graph.facts, metadata)))
+    model.metadata_props.append(note)
+    onnx.checker.check_model(model)
+    _atomic(Path(path), model.SerializeToString())
+    return exported
+
+
+def write_program(
+    graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False, metadata: Mapping[str, Any] | None = None
+) -> Path:
+    """Write torch's exported program (``torch.export.load`` reads it)."""
+    notes = {METADATA: json.dumps(describe(graph.facts, metadata))}
+    with tempfile.TemporaryDirectory(dir=_folder(Path(path))) as folder:
+        temporary = Path(folder) / "graph.pt2"
+        torch.export.save(capture(graph, dynamic_batch), temporary, extra_files=notes)
+        os.replace(temporary, path)
+    return Path(path)
+
+
+def write_aoti(graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False) -> Path:
+    """Compile with AOTInductor for the device that the graph is on; needs a C++ compiler.
+
+    ``torch._inductor.aoti_load_package`` reads the package. The description lies beside it as ``<path>.json``.
+    """
+    program = capture(graph, dynamic_batch)
+    with tempfile.TemporaryDirectory(dir=_folder(Path(path))) as folder:
+        temporary = torch._inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "graph.pt2"))
+        os.replace(temporary, path)
+    _atomic(Path(f"{path}.json"), json.dumps(describe(graph.facts, None)).encode())
+    return Path(path)
+
+
+def describe(facts: GraphFacts, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Everything that a runner needs to know of a graph, as plain values."""
+    return {"bevstack": __version__, **asdict(facts), "more": dict(metadata or {})}
+
+
+def described(note: str, source: str | Path) -> tuple[GraphFacts, dict[str, Any]]:
+    """Inverse of :func:`describe`: the facts and what else was kept.
+
+    Raises:
+        ExportError: not the description of a graph of this library.
+    """
+    try:
+        values = json.loads(note)
+        spec = values["calibration"]
+        if spec is not None:
+            names, (height, width) = tuple(spec["camera_names"]), spec["image_size_px"]
+            spec = CalibrationSpec(names, (height, width), spec["pool"], spec["mirror"])
+        inputs, outputs = tuple(values["inputs"]), tuple(values["outputs"])
+        return GraphFacts(inputs, outputs, values["finish"], spec, values["baked"]), values["more"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{source}: its description is damaged ({type(error).__name__}: {error})") from error
+
+
+def check_operators(model: Any) -> list[str]:
+    """What an ONNX model has that exported graphs must not have; empty where all is well."""
+    problems = []
+    for node in _nodes(model.graph):
+        reduction = [a.s.decode() for a in node.attribute if a.name == "reduction" and node.op_type in _SCATTER]
+        if node.op_type in FORBIDDEN:
+            problems.append(f"{node.op_type} ({node.name})")
+        elif any(kind not in ("", "none") for kind in reduction):
+            problems.append(f"{node.op_type} with reduction {reduction[0]} ({node.name})")
+        elif node.domain not in ("", "ai.onnx"):
+            problems.append(f"{node.domain}::{node.op_type} ({node.name})")
+    if any(value == 11 for value in _types(model)):
+        problems.append("float64 tensors")
+    return problems
+
+
+def _nodes(graph: Any) -> list[Any]:
+    found = []
+    for node in graph.node:
+        found.append(node)
+        for attribute in node.attribute:
+            found += _nodes(attribute.g) if attribute.HasField("g") else []
+    return found
+
+
+def _types(model: Any) -> set[int]:
+    kinds = {item.data_type for item in model.graph.initializer}
+    return kinds | {v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.input)}
+
+
+def _folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent
+
+
+def _atomic(path: Path, content: bytes) -> Path:
+    temporary = _folder(path) / f".{path.name}.{os.getpid()}"
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+    return path
+
+
+def example_arrays(graph: DetectorGraph) -> dict[str, Any]:
+    """The graph's example inputs as numpy arrays."""
+    return {name: _array(value) for name, value in graph.example.items()}
+
+
+def _array(value: Tensor) -> Any:
+    return value.detach().cpu().contiguous().numpy()

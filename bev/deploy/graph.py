@@ -1,0 +1,178 @@
+"""A detector as one graph: uint8 images in, candidates out; calibration and temporal state as inputs or constants."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bev.deploy.calibration import MIRRORED, CalibrationSpec, GraphRig, facts_of, spec_of, tell
+from bev.deploy.decode import CenterDecode, DenseDecode, EvidenceDecode, QueryDecode
+from bev.deploy.finish import finish_of
+from bev.deploy.surgery import fold_batch_norms, plain_attention
+from bev.geometry.mirror import mirror_order
+from bev.models.detectors.dense import DenseDetector
+from bev.models.detectors.lift_splat import BEVDet
+from bev.models.heads.center_head import CenterHead
+from bev.models.heads.query_head import QueryHead
+from bev.structures import CameraRig
+
+Outputs = Literal["boxes", "raw", "both"]
+STATE, NEXT = "state_", "next_"
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a graph is, for whoever runs it; plain values.
+
+    Attributes:
+        inputs: names in order; ``images`` first.
+        outputs: names in order.
+        finish: settings of ``bev.deploy.finish``.
+        calibration: how calibration inputs follow from a rig; None for pictures.
+        baked: whether the calibration is a constant of the graph.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    finish: dict[str, Any]
+    calibration: CalibrationSpec | None
+    baked: bool
+
+
+class DetectorGraph(nn.Module):
+    """Images and the numbers of a calibration -> candidates and, where asked for, the raw outputs.
+
+    Args:
+        model: detector; copied.
+        images: example (B, N, 3, H, W) or, for pictures, (B, 3, H, W) uint8.
+        rig: example calibration with batch axis; None for pictures.
+        state: example state of temporal models, see their ``forward``.
+        bake: make the calibration of the rig's first frame a constant of the graph.
+        outputs: candidates, raw outputs, or both.
+        fold: fold batch norms into the convolutions before them.
+
+    Raises:
+        ValueError: a detector without an export form.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        rig: CameraRig | None = None,
+        state: Mapping[str, Tensor] | None = None,
+        bake: bool = False,
+        outputs: Outputs = "boxes",
+        fold: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decode = _decode_of(self.model)
+        self.wanted, self.state_names = outputs, tuple(state or {})
+        self.spec = None if rig is None else spec_of(model, rig)
+        tell(self.model)
+        plain_attention(self.model)
+        if fold:
+            fold_batch_norms(self.model)
+        count = getattr(self.decode, "candidates", None)
+        finish = finish_of(model, count() if count else None)
+        self.given = {} if rig is None or self.spec is None else facts_of(rig, self.spec, per_frame=bake)
+        self.fact_names: tuple[str, ...] = tuple(self.given)
+        self.baked = bake and rig is not None
+        examples = {STATE + name: value for name, value in (state or {}).items()}
+        with torch.no_grad():
+            found, used = self._run(images, self.given, dict(state or {}))
+        self.fact_names = tuple(name for name in self.given if name in used)
+        self.output_names = tuple(found)
+        if self.baked:
+            for name in self.fact_names:
+                value = self.given[name]
+                self.register_buffer(name, value if "pool_" in name else value[:1], persistent=False)
+        inputs = {} if self.baked else {name: self.given[name] for name in self.fact_names}
+        self.example: dict[str, Tensor] = {"images": images, **inputs, **examples}
+        del self.given
+        self.facts = GraphFacts(tuple(self.example), self.output_names, finish, self.spec, self.baked)
+
+    def forward(self, images: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        """Tensors in the order of ``facts.inputs`` -> those of ``facts.outputs``."""
+        given = dict(zip([name for name in self.facts.inputs if name != "images"], rest))
+        state = {name: given[STATE + name] for name in self.state_names}
+        facts = {name: self._constant(name, images) if self.baked else given[name] for name in self.fact_names}
+        found, _ = self._run(images, facts, state)
+        return tuple(found[name] for name in self.output_names)
+
+    def _constant(self, name: str, images: Tensor) -> Tensor:
+        value = getattr(self, name)
+        return value if "pool_" in name else value.expand(images.shape[0], *value.shape[1:])
+
+    def _run(
+        self, images: Tensor, facts: Mapping[str, Tensor], state: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], set[str]]:
+        """Outputs by name, and the names of the facts that were asked for."""
+        images = images.float()  # before anything else: TensorRT takes uint8 for a cast alone
+        if self.spec is None:
+            raw, used = self.model(images), set()
+            extra: dict[str, Any] = {}
+        else:
+            raw, used, rig = self._see(images, facts, state)
+            extra = {"rig": rig}
+        found = {} if self.wanted == "raw" else dict(self.decode({**raw, **extra}))
+        if extra:
+            used |= extra["rig"].used
+        if self.wanted != "boxes":
+            found |= flatten({name: value for name, value in raw.items() if name != "state"})
+        return {**found, **{NEXT + name: value for name, value in raw.get("state", {}).items()}}, used
+
+    def _see(
+        self, images: Tensor, facts: Mapping[str, Tensor], state: dict[str, Tensor]
+    ) -> tuple[dict[str, Any], set[str], GraphRig]:
+        """Raw outputs of the world, or the mean with its mirror image's; facts used; the rig."""
+        assert self.spec is not None
+        rows = self.spec.rows if self.baked else None
+        settings = self.spec.camera_names, self.spec.image_size_px, rows
+        plain = {name: value for name, value in facts.items() if not name.startswith(MIRRORED)}
+        rig = GraphRig(plain, *settings)
+        raw = self.model(images, rig.as_rig(), state or None)
+        used = rig.used
+        if self.spec.mirror is not None:
+            mirrored = {name.removeprefix(MIRRORED): v for name, v in facts.items() if name.startswith(MIRRORED)}
+            other = GraphRig(mirrored, *settings)
+            flipped = images[:, mirror_order(self.spec.camera_names)].flip(-1)
+            seen_again = self.model(flipped, other.as_rig(), state or None)
+            raw = self.model.mean_with_mirrored(raw, seen_again, self.spec.camera_names)
+            used = used | {MIRRORED + name for name in other.used}
+        return raw, used, rig
+
+
+def _decode_of(model: nn.Module) -> nn.Module:
+    if isinstance(model, DenseDetector):
+        return DenseDecode(model.head)
+    head = getattr(model, "pts_bbox_head", None)
+    if isinstance(model, BEVDet) and model.image_evidence:
+        return EvidenceDecode(model)
+    if isinstance(head, CenterHead):
+        return CenterDecode(head)
+    if isinstance(head, QueryHead):
+        return QueryDecode(head)
+    raise ValueError(f"{type(model).__name__} with a {type(head).__name__} has no export form")
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of nested dicts and lists by their path, ``tasks.0.heatmap``."""
+    if isinstance(value, Tensor):
+        return {prefix: value}
+    if isinstance(value, Mapping):
+        items: Sequence[tuple[Any, Any]] = list(value.items())
+    elif isinstance(value, (list, tuple)):
+        items = list(enumerate(value))
+    else:
+        return {}
+    found: dict[str, Tensor] = {}
+    for name, part in items:
+        found |= flatten(part, f"{prefix}.{name}" if prefix else str(name))
+    return found

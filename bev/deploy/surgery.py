@@ -1,0 +1,102 @@
+"""Changes of a model before it becomes a graph; each leaves its numbers as they are, up to rounding."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class PlainAttention(nn.Module):
+    """``nn.MultiheadAttention`` (``batch_first``, no bias rows) as matrix products and a softmax.
+
+    Queries, keys and values of one tensor are one product, those of two tensors two; torch's own form folds shapes in
+    a way that ties the graph to the example's batch.
+    """
+
+    def __init__(self, source: nn.MultiheadAttention) -> None:
+        super().__init__()
+        if not source.batch_first or source.in_proj_weight is None or source.bias_k is not None:
+            raise ValueError("attention has an export form with batch_first, one input projection and no bias rows")
+        self.num_heads, self.embed_dim = source.num_heads, source.embed_dim
+        self.in_proj_weight, self.in_proj_bias = source.in_proj_weight, source.in_proj_bias
+        self.out_proj = source.out_proj
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = False,
+        attn_mask: Tensor | None = None,
+    ) -> tuple[Tensor, None]:
+        """(B, Q, C), (B, S, C), (B, S, C) -> (B, Q, C); masks are bool, True where forbidden: (B, S) and (Q, S)."""
+        q, k, v = (self._heads(part) for part in self._project(query, key, value))
+        logits = (q * (1 / math.sqrt(self.embed_dim // self.num_heads))) @ k.transpose(-1, -2)
+        if attn_mask is not None:
+            logits = logits.masked_fill(attn_mask, -math.inf)
+        if key_padding_mask is not None:
+            logits = logits.masked_fill(key_padding_mask[:, None, None], -math.inf)
+        read = logits.softmax(-1) @ v
+        return self.out_proj(read.transpose(1, 2).flatten(2)), None
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+        c = self.embed_dim
+        if query is key and key is value:
+            return self._linear(query, 0, 3 * c).split(c, -1)
+        if query is key:
+            q, k = self._linear(query, 0, 2 * c).split(c, -1)
+        else:
+            q, k = self._linear(query, 0, c), self._linear(key, c, 2 * c)
+        return q, k, self._linear(value, 2 * c, 3 * c)
+
+    def _linear(self, x: Tensor, start: int, stop: int) -> Tensor:
+        bias = None if self.in_proj_bias is None else self.in_proj_bias[start:stop]
+        return nn.functional.linear(x, self.in_proj_weight[start:stop], bias)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, heads, S, C / heads)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def plain_attention(module: nn.Module) -> int:
+    """Replace every ``nn.MultiheadAttention`` in a module (in place); how many there were."""
+    count = 0
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.MultiheadAttention):
+                setattr(parent, name, PlainAttention(child))
+                count += 1
+    return count
+
+
+def fold_batch_norms(module: nn.Module) -> int:
+    """Fold every batch norm into the convolution that it directly follows in a sequence of the module (in place).
+
+    Pairs are found where a module calls a convolution and its norm as ``conv`` and ``bn`` (``ConvModule`` and its
+    kin) or as neighbours of an ``nn.Sequential``. The result is exact up to rounding; how many pairs there were.
+    """
+    count = 0
+    for parent in list(module.modules()):
+        for conv_name, norm_name in _pairs(parent):
+            conv, norm = getattr(parent, conv_name), getattr(parent, norm_name)
+            setattr(parent, conv_name, torch.nn.utils.fuse_conv_bn_eval(conv, norm))
+            setattr(parent, norm_name, nn.Identity())
+            count += 1
+    return count
+
+
+def _pairs(parent: nn.Module) -> list[tuple[str, str]]:
+    children = dict(parent.named_children())
+    names = list(children)
+    near = list(zip(names, names[1:])) if isinstance(parent, nn.Sequential) else []
+    # Names by which modules call a convolution and then its norm; torchvision's ResNet counts them.
+    known = [("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("atrous_conv", "bn")]
+    found = []
+    for conv, norm in [*near, *known]:
+        fits = type(children.get(conv)) is nn.Conv2d and type(children.get(norm)) is nn.BatchNorm2d
+        if fits and children[conv].out_channels == children[norm].num_features:  # type: ignore[union-attr]
+            found.append((conv, norm))
+    return list(dict.fromkeys(found))

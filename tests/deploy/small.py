@@ -1,0 +1,91 @@
+"""Small detectors of every family, with the examples that they are exported with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+import bev.models  # noqa: F401  (registers the parts)
+from bev.deploy import Exportable
+from bev.models.detectors import DenseDetector
+from bev.models.detectors.streaming import FrameStream
+from bev.registry import MODELS
+from bev.structures.conventions import CAMERAS_DETR3D
+from projects.petr.tests import test_petr
+from tests.models import test_bevformer, test_detr3d, test_lift_splat
+from tests.models.rigs import random_batch
+
+
+def settle(model: nn.Module, *inputs: Any) -> nn.Module:
+    """Statistics of batch norms from a pass over the example: signals keep their size, and folding has work to do."""
+    norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
+    for part in norms:
+        part.momentum = 0.9
+    with torch.no_grad():
+        model.train()(*inputs)
+    return model.eval()
+
+
+def yolox() -> Exportable:
+    """Two pictures of 64 x 96 px."""
+    torch.manual_seed(0)
+    norm = {"type": "BN"}
+    towers = {"in_channels": 16, "feat_channels": 16, "strides": (8, 16, 32), "quality": "box", "norm": norm}
+    node = {
+        "type": "DenseDetector",
+        "preprocess": {"type": "ImageNormalizer", "channel_order": "bgr"},
+        "backbone": {"type": "CSPDarknet", "depth": 0.33, "width": 0.125},
+        "neck": {"type": "YOLOXPAFPN", "in_channels": (32, 64, 128), "depth": 0.33, "out_channels": 16},
+        "head": {
+            "type": "DenseHead",
+            "network": {"type": "LevelTowers", "num_classes": 5, **towers},
+            "priors": {"type": "PointPriors", "strides": (8, 16, 32), "offset": 0.0},
+            "box_coder": {"type": "StrideBoxCoder"},
+            "criterion": {"type": "ObjectnessCriterion", "assigner": {"type": "SimOTAAssigner"}},
+            "decoder": {"type": "DenseDecoder", "score_threshold": 0.2, "single_label": True, "max_boxes": None},
+        },
+    }
+    model: DenseDetector = MODELS.build(node)
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    for towers_part in (model.head.network.conv_cls, model.head.network.conv_quality):
+        for conv in towers_part:
+            nn.init.normal_(conv.weight, std=0.3)
+            nn.init.zeros_(conv.bias)
+    return Exportable(settle(model, images), images, None, {})
+
+
+def _rigged(model: nn.Module, batch: int) -> Exportable:
+    frames = random_batch(batch)
+    rig = replace(frames.rig, names=CAMERAS_DETR3D)
+    return Exportable(settle(model, frames.images, rig), frames.images, rig, {})
+
+
+def detr3d(batch: int = 2) -> Exportable:
+    """Two decoder layers, 30 queries, six cameras of 64 x 96 px."""
+    return _rigged(test_detr3d._detector(), batch)
+
+
+def bevdet(batch: int = 2) -> Exportable:
+    """A lift-splat detector on a small grid."""
+    model = test_lift_splat._detector()
+    return _rigged(model, batch)
+
+
+def bevformer() -> Exportable:
+    """Both frames: two recordings after their first frame, on different ways."""
+    model, (first, second) = test_bevformer.detector().eval(), test_bevformer.frames()
+    rig = replace(first.rig, names=CAMERAS_DETR3D)
+    stream = FrameStream(model)
+    with torch.no_grad():
+        stream.forward(replace(first, rig=rig))
+        state = stream.enter(replace(second, rig=rig))
+    return Exportable(model, second.images, rig, {}, dict(state))
+
+
+def petr() -> Exportable:
+    """Two decoder layers on the coarse level."""
+    return _rigged(test_petr._detector(), 2)

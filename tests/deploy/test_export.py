@@ -1,0 +1,134 @@
+"""Small detectors of each family, written as ONNX with a batch that varies: operators, numbers, boxes, errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bev.deploy import Exportable, ExportError, OnnxRunner, check_graph, write_onnx
+from bev.deploy.calibration import facts_of
+from bev.deploy.check import predict
+from bev.deploy.export import check_operators, example_arrays
+from bev.deploy.finish import boxes3d_of
+from bev.deploy.graph import DetectorGraph
+from bev.deploy.parity import compare_boxes, first_divergent
+from tests.deploy import small
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+FAMILIES = ("yolox", "bevdet", "detr3d")
+
+
+class _Written:
+    """One family's file and what it was made of."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.example: Exportable = getattr(small, name)()
+        self.graph: DetectorGraph = self.example.graph(outputs="both")
+        self.path = folder / f"{name}.onnx"
+        self.exported: Any = write_onnx(self.graph, self.path, dynamic_batch=True, metadata={"git": "abc"})
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> _Written:
+    return _Written(request.param, tmp_path_factory.mktemp("onnx"))
+
+
+def test_standard_operators_alone(written: _Written) -> None:
+    model = onnx.load(str(written.path))
+    kinds = {node.op_type for node in model.graph.node}
+    assert not kinds & {"GridSample", "NonMaxSuppression", "DeformConv", "Loop", "If", "BatchNormalization"}
+    assert all(node.domain in ("", "ai.onnx") for node in model.graph.node) and not model.functions
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert check_operators(model) == []
+    bad = onnx.helper.make_node("ScatterND", ["a", "b", "c"], ["d"], reduction="add", name="planted")
+    model.graph.node.extend([bad, onnx.helper.make_node("GridSample", ["a", "b"], ["e"], name="g")])
+    assert check_operators(model) == ["ScatterND with reduction add (planted)", "GridSample (g)"]
+
+
+def test_equals_the_detector(written: _Written) -> None:
+    """Raw outputs and scores within 1e-4 of torch, every layer too, and the detector's own boxes."""
+    report = check_graph(written.example, written.graph, written.path, written.exported)
+    assert report.passed, report.text()
+    assert all(agreement.count > 5 for agreement in report.boxes), report.text()
+    raw = [d for d in report.outputs if d.name != "score"]
+    assert raw and all(d.relative < 5e-5 and d.largest > 0 for d in raw), report.text()
+    assert len(report.layers) > 50 and "passed" in report.text()
+
+
+def test_another_batch(written: _Written) -> None:
+    """The frames one by one give what they give together."""
+    runner = OnnxRunner(written.path, threads=1)
+    together = runner(example_arrays(written.graph))
+    example = written.example
+    for i in range(2):
+        inputs = {"images": example.images[i : i + 1].numpy()}
+        if example.rig is not None and runner.facts.calibration is not None:
+            rig = _frame(example.rig, i)
+            inputs |= {name: value.numpy() for name, value in facts_of(rig, runner.facts.calibration).items()}
+        alone = runner(inputs)
+        np.testing.assert_allclose(alone["score"][0], together["score"][i], atol=1e-5)
+    assert runner.more == {"git": "abc"}
+
+
+def _frame(rig: Any, i: int) -> Any:
+    parts = {n: getattr(rig, n)[i : i + 1] for n in ("intrinsics", "cam_from_ref", "image_aug", "timestamp_us")}
+    return replace(rig, **parts)
+
+
+def test_a_changed_layer_is_found(written: _Written) -> None:
+    """A hundredth more in one weight of the middle of the graph: that layer is the first to differ."""
+    from bev.deploy.parity import compare_layers
+
+    changed = onnx.ModelProto()
+    changed.CopyFrom(written.exported.model_proto)
+    weights = {item.name: item for item in changed.graph.initializer if len(item.dims) == 4}
+    convs = [node for node in changed.graph.node if node.op_type == "Conv" and node.input[1] in weights]
+    conv = convs[len(convs) // 2]
+    array = onnx.numpy_helper.to_array(weights[conv.input[1]]) * np.float32(1.01)
+    weights[conv.input[1]].CopyFrom(onnx.numpy_helper.from_array(array, conv.input[1]))
+    first = first_divergent(compare_layers(written.exported, example_arrays(written.graph), changed))
+    assert first is not None and first.name == conv.output[0]
+
+
+def test_calibration_is_used(written: _Written) -> None:
+    """The same graph with other cameras finds the boxes that the detector finds with them."""
+    example = written.example
+    if example.rig is None:
+        pytest.skip("pictures have no calibration")
+    turned = torch.eye(4, dtype=torch.float64)
+    turned[:2, :2] = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+    rig = example.rig.augment_ref(turned)
+    runner = OnnxRunner(written.path, threads=1)
+    assert runner.facts.calibration is not None
+    facts = {name: value.numpy() for name, value in facts_of(rig, runner.facts.calibration).items()}
+    found = boxes3d_of(runner({"images": example.images.numpy(), **facts}), runner.facts.finish)
+    expected = predict(replace(example, rig=rig))
+    assert all(compare_boxes(a, b).unmatched == 0 for a, b in zip(expected, found))
+    assert compare_boxes(predict(example)[0], found[0]).unmatched > 0
+    with pytest.raises(ValueError, match="made for cameras"):
+        runner.facts.calibration.check(replace(rig, names=rig.names[::-1]))
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="does not exist"):
+        OnnxRunner(tmp_path / "none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with pytest.raises(ExportError, match="cannot be run"):
+        OnnxRunner(tmp_path / "bad.onnx")
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    values = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
+    graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "other.onnx")
+    with pytest.raises(ExportError, match="not a graph of this library"):
+        OnnxRunner(tmp_path / "other.onnx")
+    with pytest.raises(ExportError, match="at least 2 frames"):
+        write_onnx(small.detr3d(batch=1).graph(), tmp_path / "x.onnx", dynamic_batch=True)
+    with pytest.raises(ValueError, match="no export form"):
+        DetectorGraph(torch.nn.Identity(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))

@@ -1,0 +1,67 @@
+"""Export a detector: ``python tools/export.py CONFIG CHECKPOINT --format onnx --out DIR [--check]``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bev.deploy.build import Exportable, prepare_export
+from bev.deploy.check import check_graph
+from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
+from bev.engine import main
+
+SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt-rtx": ".engine"}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write a detector as one graph: uint8 images in, boxes out.")
+    parser.add_argument("config", help="configuration file")
+    parser.add_argument("checkpoint", help="its weights; *.onnx: official YOLOX")
+    parser.add_argument("--format", choices=tuple(SUFFIX), default="onnx", help="what to write (default: onnx)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the graph")
+    parser.add_argument("--rig", metavar="NPZ", help="calibration (bev.deploy.save_rig); default: first test frame")
+    parser.add_argument("--bake", action="store_true", help="make the calibration a constant of the graph")
+    parser.add_argument("--batch", type=int, default=1, help="frames of a fixed batch")
+    parser.add_argument("--dynamic-batch", action="store_true", help="let the batch vary")
+    parser.add_argument("--outputs", choices=("boxes", "raw", "both"), default="boxes", help="(default: boxes)")
+    parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="px of pictures (2D detectors)")
+    parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
+    parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
+    return parser.parse_args(arguments)
+
+
+def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
+    """Write the graph and report on it; the process's exit status."""
+    graph = example.graph(args.bake, args.outputs)
+    if args.format == "torch-export":
+        write_program(graph, path, args.dynamic_batch, example.metadata)
+    elif args.format == "aoti":
+        write_aoti(graph, path, args.dynamic_batch)
+    else:
+        onnx_path = path.with_suffix(".onnx")
+        exported = write_onnx(graph, onnx_path, args.dynamic_batch, example.metadata)
+        if args.format == "tensorrt-rtx":
+            from bev.deploy.tensorrt_rtx import build_engine
+
+            build_engine(onnx_path, path)
+        if args.check:
+            report = check_graph(example, graph, onnx_path, exported if args.layers else None)
+            print(report.text())
+            return 0 if report.passed else 1
+    print(f"wrote {path}: inputs {', '.join(graph.facts.inputs)}; outputs {', '.join(graph.facts.outputs)}")
+    return 0
+
+
+def run() -> int:
+    args = parse()
+    batch = max(args.batch, 2) if args.dynamic_batch else args.batch
+    size = None if args.size is None else (args.size[0], args.size[1])
+    example = prepare_export(args.config, args.checkpoint, args.rig, batch, size)
+    return write(args, example, Path(args.out) / f"{Path(args.config).stem}{SUFFIX[args.format]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(run, (ExportError, ImportError, ValueError)))
