@@ -62,7 +62,7 @@ class OffScreen:
         self.renderer: Any = None
 
     def render(self, job: dict[str, Any]) -> np.ndarray:
-        """(side, side, 3) uint8 picture of a scene from above."""
+        """(side, side, 3) uint8 picture of a scene from above, or as its camera sees it."""
         rendering = self.o3d.visualization.rendering
         if self.renderer is None or self.side_px != job["side_px"]:
             self.renderer = None  # two of them at a time are not allowed
@@ -74,8 +74,12 @@ class OffScreen:
         material = _material(rendering, job["point_size_px"])
         for i, (name, shape) in enumerate(job["layers"]):
             if len(shape["xyz_m"]):
-                scene.add_geometry(name, _geometry(self.o3d, shape, i * _LAYER_STEP_M), material)
-        self._look_down(scene.camera, rendering, job["range_m"], job["up_xy"], len(job["layers"]))
+                lift_m = 0.0 if job["camera"] else i * _LAYER_STEP_M
+                scene.add_geometry(name, _geometry(self.o3d, shape, lift_m), material)
+        if job["camera"]:
+            self._look_freely(scene.camera, rendering, job["camera"], job["range_m"])
+        else:
+            self._look_down(scene.camera, rendering, job["range_m"], job["up_xy"], len(job["layers"]))
         return np.asarray(self.renderer.render_to_image()).copy()
 
     def _look_down(self, camera: Any, rendering: Any, range_m: float, up_xy: tuple[float, float], layers: int) -> None:
@@ -83,6 +87,11 @@ class OffScreen:
         r = range_m
         camera.set_projection(rendering.Camera.Projection.Ortho, -r, r, -r, r, 0.1, height_m + 2 * _LAYER_STEP_M)
         camera.look_at([0, 0, 0], [0, 0, height_m], [*up_xy, 0])
+
+    def _look_freely(self, camera: Any, rendering: Any, view: dict[str, Any], range_m: float) -> None:
+        vertical = rendering.Camera.FovType.Vertical
+        camera.set_projection(float(np.degrees(view["fov_rad"])), 1.0, 0.5, 6 * range_m, vertical)
+        camera.look_at(view["target_m"], view["eye_m"], [0, 0, 1])
 
 
 def show(o3d: Any, job: dict[str, Any]) -> None:

@@ -49,8 +49,10 @@ class BoxLayer:
         return class_color(self.class_names[label], label) if self.by_class else GROUND_TRUTH
 
     def caption(self, index: int) -> str:
-        """Text of one box: its class, and its score where that means something."""
+        """Text of one box: its class and, of predictions, the track's number or else the score."""
         name = self.class_name(index).replace("_", " ")
+        if self.scores and self.boxes.track_id is not None:
+            return f"{name} #{int(self.boxes.track_id[index])}"
         return f"{name} {float(self.boxes.score[index]):.2f}" if self.scores else name
 
     def corners_m(self) -> NDArray[np.float64]:
