@@ -34,7 +34,7 @@ from bev.viz.style import BoxLayer
 _LINE = 1 / 300
 _MIN_SPEED_MPS = 0.5
 # Outline of a small hatchback, the vehicle of nuScenes; m.
-_EGO_SIZE_M = (4.08, 1.73, 1.56)
+EGO_SIZE_M = (4.08, 1.73, 1.56)
 
 
 class RefFrame(NamedTuple):
@@ -242,7 +242,7 @@ def _slab(bottom: tuple[float, float, float], top: tuple[float, float, float], l
 
 def ego_mesh(frame: RefFrame) -> Mesh:
     """The vehicle: a hatchback of body, glass and roof, in the reference frame."""
-    length, width, height = _EGO_SIZE_M
+    length, width, height = EGO_SIZE_M
     half, side = length / 2, width / 2
     glass = Color(40, 47, 60)
     body, nose = EGO, EGO.mixed(PAGE, 0.12)

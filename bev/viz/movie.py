@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bev._optional import require
-from bev.viz.palette import PAGE
+from bev.viz.palette import CLASS_COLORS, GRID, GROUND, GROUND_TRUTH, INK, MAP, MARK, PAGE, heat_colors, ramp_colors
 from bev.viz.text import Picture
 
 FILM_SUFFIXES = (".mp4", ".gif")
@@ -94,6 +94,16 @@ def _write_gif(pictures: Iterator[Picture], path: Path, fps: float) -> None:
     images = [Image.fromarray(picture) for picture in pictures]
     # One palette for all, of the first, middle and last picture: palettes of their own would let colours flicker.
     sample = np.concatenate([np.asarray(images[i]) for i in sorted({0, len(images) // 2, len(images) - 1})])
-    palette = Image.fromarray(sample).quantize(256, Image.Quantize.MEDIANCUT)
+    palette = _palette(sample)
     flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     flat[0].save(path, save_all=True, append_images=flat[1:], duration=max(round(1000 / fps), 20), loop=0)
+
+
+def _palette(pixels: Picture) -> Image.Image:
+    """256 colours: those that mean something, which thin lines alone would not win a place for, and the pictures' own."""
+    ramps = [tuple(int(c) for c in row) for ramp in (ramp_colors, heat_colors) for row in ramp(np.linspace(0, 1, 12))]
+    named = list(dict.fromkeys([*CLASS_COLORS.values(), GROUND_TRUTH, MARK, PAGE, GROUND, MAP, GRID, INK, *ramps]))
+    own = Image.fromarray(pixels).quantize(256 - len(named), Image.Quantize.MEDIANCUT).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(value for color in named for value in color), *own][: 3 * 256])
+    return palette

@@ -42,7 +42,7 @@ SHADOW = Color(8, 10, 14)
 GROUND_TRUTH = Color(255, 255, 255)
 EGO = Color(226, 231, 239)
 
-_OF_CLASS = {
+CLASS_COLORS = {
     "car": Color(255, 158, 0),
     "truck": Color(255, 32, 32),
     "construction_vehicle": Color(212, 21, 191),
@@ -68,8 +68,8 @@ MARK = Color(255, 255, 90)
 
 def class_color(name: str, index: int = 0) -> Color:
     """Colour of a class; names outside the nuScenes detection classes get a hue by ``index``, golden-angle spaced."""
-    if name in _OF_CLASS:
-        return _OF_CLASS[name]
+    if name in CLASS_COLORS:
+        return CLASS_COLORS[name]
     return Color(*(round(255 * c) for c in colorsys.hsv_to_rgb((0.09 + 0.618034 * index) % 1.0, 0.65, 0.95)))
 
 

@@ -40,10 +40,18 @@ def _intensity_colors(sample: Sample) -> NDArray[np.uint8]:
     if "intensity" not in sample.points.fields:
         has = ", ".join(sample.points.fields) or "positions alone"
         raise ValueError(f"frame {sample.token}: points have no intensity to be coloured by, they have {has}")
-    value = sample.points.fields["intensity"].double().cpu().numpy()
+    return ramp_colors(point_bytes(sample) / 255)
+
+
+def point_bytes(sample: Sample) -> NDArray[np.uint8]:
+    """(P,) how bright a sample's points are, 0..255 by the square root of their intensity; 0 where they have none."""
+    assert sample.points is not None
+    if "intensity" not in sample.points.fields:
+        return np.zeros(len(sample.points), np.uint8)
+    value = np.nan_to_num(sample.points.fields["intensity"].double().cpu().numpy())
     # One scale for all frames, or a film would flicker: 0..1 as in KITTI, or 0..255 as in nuScenes.
-    bright = 1.0 if float(np.nanmax(value, initial=0)) <= 1 else _BRIGHT
-    return ramp_colors(np.sqrt(np.maximum(value, 0) / bright))
+    bright = 1.0 if float(np.max(value, initial=0)) <= 1 else _BRIGHT
+    return (255 * np.sqrt(np.clip(value / bright, 0, 1))).astype(np.uint8)
 
 
 def _camera_colors(sample: Sample) -> NDArray[np.uint8]:
