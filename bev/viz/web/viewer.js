@@ -89,6 +89,11 @@ async function inflate(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+function counted(layer, score) {
+  const count = layer.boxes.filter((b) => !layer.scores || b[10] >= score).length;
+  return layer.scores ? `${count} ${layer.name}${count === 1 ? "" : "s"}` : `${count} ${layer.name} box${count === 1 ? "" : "es"}`;
+}
+
 function css(colour) { return `rgb(${colour.join(",")})`; }
 
 // Boxes of one layer on a 2D canvas. A layer by class has filled fronts, wedges and captions; else thin dashed lines.
@@ -96,7 +101,7 @@ function drawBoxes(ctx, matrix, layer, page, size, near, above) {
   for (const box of layer.boxes) {
     if (layer.scores && box[10] < page.score) continue;
     const at = corners(box), seen = at.map((p) => apply(matrix, p));
-    ctx.strokeStyle = ctx.fillStyle = layer.by_class ? css(page.classes[box[9]].colour) : css(page.truth);
+    ctx.strokeStyle = ctx.fillStyle = css(layer.colour || (layer.by_class ? page.classes[box[9]].colour : page.truth));
     ctx.lineWidth = (layer.by_class ? 2 : 1.2) * size.scale;
     ctx.setLineDash(layer.by_class ? [] : [5 * size.scale, 4 * size.scale]);
     ctx.beginPath();
@@ -278,6 +283,7 @@ function start(page) {
     const items = page.classes.map((c, i) => [c, i]).filter(([, i]) => used.has(i)).map(([c]) => item(css(c.colour), "swatch", c.name));
     if (page.frames.some((f) => f.layers.some((l) => !l.by_class))) items.push(item("repeating-linear-gradient(90deg,#fff 0 5px,transparent 5px 9px)", "ramp", "ground truth"));
     if (mode !== "camera") items.push(item(`linear-gradient(90deg,${page.ramp.map(css).join(",")})`, "ramp", `points by ${mode}${mode === "height" ? `, ${page.height_m.join(" to ")} m above ground` : mode === "distance" ? `, 0 to ${page.range_m} m` : ""}`));
+    for (const words of ["line from the middle: heading", "arrow: velocity, way of 1 s"]) items.push(item("none", "", words));
     for (const name of new Set(page.frames.flatMap((f) => f.notes))) items.push(item("none", "", name));
     find("legend").replaceChildren(...items);
   }
@@ -302,7 +308,11 @@ function start(page) {
     frame.images.forEach((data, index) => { tiles[index].image.src = data; });
     if (!frame.points && frame.packed) frame.points = unpackPoints(await inflate(frame.packed), frame.count, page.step_m);
     for (const raster of frame.ground) {
-      if (!raster.image) { raster.image = new Image(); raster.image.src = raster.data; await raster.image.decode(); }
+      if (raster.image) continue;
+      const image = new Image();
+      image.src = raster.data;
+      await image.decode();
+      raster.image = image;  // not before: whatever is drawn meanwhile leaves it out
     }
     if (asked === wanted) draw();
   }
@@ -316,9 +326,9 @@ function start(page) {
     drawRings(ctx, matrix, size, near);
     if (!hidden.has("tracks")) drawTracks(ctx, matrix, frame.tracks, page, size, near);
     for (const layer of frame.layers.filter((l) => !hidden.has(l.name))) drawBoxes(ctx, matrix, layer, page, size, near, true);
-    drawBoxes(ctx, matrix, { boxes: [page.vehicle], by_class: false, scores: false }, { ...page, truth: page.tones.ink }, size, near, true);
+    drawBoxes(ctx, matrix, { boxes: [page.vehicle], by_class: true, scores: false, colour: page.tones.ink }, page, size, near, true);
     drawMarks(ctx, frame.marks, matrix, size, near);
-    find("counts").textContent = frame.layers.map((l) => `${l.boxes.filter((b) => !l.scores || b[10] >= page.score).length} ${l.name}`).join("   ");
+    find("counts").textContent = frame.layers.map((l) => counted(l, page.score)).join(", ");
     tiles.forEach((_, index) => drawCamera(index));
   }
 
@@ -326,7 +336,7 @@ function start(page) {
     const colours = frame.points && pointColours(frame.points, mode, page), shown = frame.points && !hidden.has("points");
     if (gl) {
       gl.clear(page.tones.ground);
-      frame.ground.forEach((raster, i) => { if (!hidden.has(raster.name)) gl.ground(raster, page.ground_m - 0.1 + 0.02 * i, matrix, orbit); });
+      frame.ground.forEach((raster, i) => { if (raster.image && !hidden.has(raster.name)) gl.ground(raster, page.ground_m - 0.1 + 0.02 * i, matrix, orbit); });
       if (shown) gl.points(frame.points, colours, matrix, orbit, 1.6 * size.scale);
       return;
     }
