@@ -75,7 +75,7 @@ class SceneWindow:
 
     def _on_key(self, event: Any) -> bool:
         """Takes the keys of the player; all others go on to the view."""
-        if event.type != self.gui.KeyEvent.DOWN:
+        if event.type != self.gui.KeyEvent.Type.DOWN:
             return False
         known = self.gui.KeyName
         names = {known.SPACE: "space", known.RIGHT: "right", known.LEFT: "left", known.HOME: "home"}
@@ -119,6 +119,8 @@ class SceneWindow:
         for label in self.labels:
             self.view.remove_3d_label(label)
         self.labels = [self.view.add_3d_label(np.asarray(place, np.float32), text) for text, place in frame["labels"]]
+        for label in self.labels:  # black by default, which nobody reads on this ground
+            label.color = self.gui.Color(0.59, 0.63, 0.69)
         self.window.title = f"{frame['title']}   {self.player.at + 1} / {self.player.count}"
         self.slider.int_value = self.player.at
         self.play.text = "pause" if self.player.playing else "play"
