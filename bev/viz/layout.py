@@ -21,7 +21,7 @@ def label_bev(picture: Picture, scene: Scene) -> None:
     side = picture.shape[0]
     text_px = max(round(side / 50), 8)
     for label in scene.labels:
-        place = _place(scene, np.array(label.xyz_m))
+        place = label_place(scene, np.array(label.xyz_m))
         if place is None:
             continue
         width, height = text_size(label.text, text_px)
@@ -31,7 +31,7 @@ def label_bev(picture: Picture, scene: Scene) -> None:
         draw_text(picture, label.text, (x, y), text_px, MUTED_INK)
 
 
-def _place(scene: Scene, xyz_m: Array) -> tuple[float, float] | None:
+def label_place(scene: Scene, xyz_m: Array) -> tuple[float, float] | None:
     """A point in the picture, -1..1 to the right and upwards; None behind the camera."""
     if scene.camera is None:
         up = np.array(scene.up_xy)

@@ -18,7 +18,18 @@ import numpy as np
 from PIL import Image
 
 from bev._optional import require
-from bev.viz.palette import CLASS_COLORS, GRID, GROUND, GROUND_TRUTH, INK, MAP, MARK, PAGE, heat_colors, ramp_colors
+from bev.viz.palette import (
+    CLASS_COLORS,
+    GRID,
+    GROUND,
+    GROUND_TRUTH,
+    INK,
+    MAP,
+    MARK,
+    PAGE,
+    heat_colors,
+    ramp_colors,
+)
 from bev.viz.text import Picture
 
 FILM_SUFFIXES = (".mp4", ".gif")
@@ -92,8 +103,9 @@ def _write_mp4(ffmpeg: object, pictures: Iterator[Picture], path: Path, size: tu
 
 def _write_gif(pictures: Iterator[Picture], path: Path, fps: float) -> None:
     images = [Image.fromarray(picture) for picture in pictures]
-    # One palette for all, of the first, middle and last picture: palettes of their own would let colours flicker.
-    sample = np.concatenate([np.asarray(images[i]) for i in sorted({0, len(images) // 2, len(images) - 1})])
+    # One palette for all, of up to eight pictures: palettes of their own would let colours flicker.
+    spread = np.unique(np.linspace(0, len(images) - 1, 8).round().astype(int))
+    sample = np.concatenate([np.asarray(images[i]) for i in spread])
     palette = _palette(sample)
     flat = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     flat[0].save(path, save_all=True, append_images=flat[1:], duration=max(round(1000 / fps), 20), loop=0)

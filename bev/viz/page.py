@@ -77,8 +77,8 @@ def write_page(
 
 
 def _fill(page: Mapping[str, Any], title: str) -> str:
-    # `</` would end the script element; in JSON it can be written otherwise.
-    data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    # `</script` and `<!--` would end or bend the script element; in JSON `<` can be written otherwise.
+    data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "@TITLE@": html.escape(title),
         "@STYLE@": (_WEB / "viewer.css").read_text(encoding="utf-8"),
@@ -105,7 +105,7 @@ def _page(sample: Sample, frames: list[dict[str, Any]], options: DrawOptions, fp
         "tones": {**tones, "muted": palette.MUTED_INK},
         "truth": palette.GROUND_TRUTH,
         "mark": palette.MARK,
-        "ramp": palette.ramp_colors(np.linspace(0, 1, 12)).tolist(),
+        "ramp": palette.ramp_colors(np.linspace(0, 1, 6)).tolist(),
         "height_m": palette.HEIGHT_RANGE_M,
         "step_m": _STEP_M,
         "range_m": options.range_m,

@@ -62,6 +62,17 @@ _POINT_STOPS = np.array(
 HEIGHT_RANGE_M = (-0.5, 4.0)
 # From the ground's own dark over violet and orange to pale yellow: brightness rises all the way.
 _HEAT_STOPS = np.array([[24, 26, 44], [66, 32, 104], [128, 45, 118], [192, 66, 92], [236, 120, 52], [252, 226, 150]])
+# Lines of plots, on PAGE, told apart as the classes are; for what is no class.
+SERIES = (
+    Color(96, 192, 224),
+    Color(224, 160, 0),
+    Color(224, 224, 224),
+    Color(128, 96, 224),
+    Color(224, 96, 128),
+    Color(160, 128, 0),
+    Color(224, 192, 128),
+    Color(64, 160, 192),
+)
 MAP = Color(38, 46, 60)
 MARK = Color(255, 255, 90)
 
