@@ -116,7 +116,7 @@ def build_scene(
 
 
 def _free_camera(options: DrawOptions, frame: RefFrame) -> Camera:
-    """From behind and above, at something ahead of the vehicle, so that the near half of the range fills the picture."""
+    """From behind and above, at something ahead of the vehicle, so that the near half of the range fills it."""
     angle = np.arctan2(frame.forward_xy[1], frame.forward_xy[0]) + options.azimuth_rad
     forward = np.array([np.cos(angle), np.sin(angle), 0.0])
     target = 0.12 * options.range_m * forward + [0, 0, frame.ground_m]

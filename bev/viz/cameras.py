@@ -109,11 +109,11 @@ def draw_camera(
         _draw_boxes(canvas, layer, np.array([_SUPERSAMPLING, _SUPERSAMPLING, 1, 1])[:, None] * matrix)
     picture = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     if options.labels:
-        _draw_captions(picture, layers, matrix, max(round(width / 48), 7))
+        _draw_captions(picture, layers, matrix, max(round(width / 36), 7))
     if marks is not None:
         _draw_marks(picture, marks[0] * [scale[0], scale[1]], marks[1])
     if name:
-        _draw_camera_name(picture, name, max(round(width / 42), 8))
+        _draw_camera_name(picture, name, max(round(width / 34), 8))
     return picture
 
 

@@ -19,7 +19,7 @@ from bev.viz.text import Picture, blend, draw_text, text_size
 def label_bev(picture: Picture, scene: Scene) -> None:
     """Write the scene's labels into its picture, in place."""
     side = picture.shape[0]
-    text_px = max(round(side / 50), 8)
+    text_px = max(round(side / 42), 8)
     for label in scene.labels:
         place = label_place(scene, np.array(label.xyz_m))
         if place is None:
@@ -83,7 +83,7 @@ def compose(
     else:
         tall = max(cameras.shape[0], bev.shape[0])
         body = mosaic([[_centred(cameras, tall), _centred(bev, tall)]], gap)
-    text_px = max(round(options.tile_width_px / 34), 9)
+    text_px = max(round(options.tile_width_px / 29), 9)
     width = body.shape[1] + 2 * gap
     head = draw_title(sample, layers, width, text_px, options)
     foot = draw_legend(layers, sample.points is not None, width, text_px, options, overlay)

@@ -112,7 +112,7 @@ def _write_gif(pictures: Iterator[Picture], path: Path, fps: float) -> None:
 
 
 def _palette(pixels: Picture) -> Image.Image:
-    """256 colours: those that mean something, which thin lines alone would not win a place for, and the pictures' own."""
+    """256 colours: those that mean something, which thin lines would not win a place for, and the pictures' own."""
     ramps = [tuple(int(c) for c in row) for ramp in (ramp_colors, heat_colors) for row in ramp(np.linspace(0, 1, 12))]
     named = list(dict.fromkeys([*CLASS_COLORS.values(), GROUND_TRUTH, MARK, PAGE, GROUND, MAP, GRID, INK, *ramps]))
     own = Image.fromarray(pixels).quantize(256 - len(named), Image.Quantize.MEDIANCUT).getpalette() or []

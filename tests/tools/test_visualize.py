@@ -1,12 +1,13 @@
 """tools/visualize.py as a user types it."""
 
-import runpy
+import json
 import subprocess
 import sys
 
 import cv2
 import pytest
 import torch
+from PIL import Image
 
 from bev.data import NuScenesDataset
 from bev.engine import load_config
@@ -19,6 +20,8 @@ from bev.evaluation.nuscenes.submission import (
     write_submission,
 )
 from bev.registry import MODELS
+from bev.structures.conventions import CLASSES
+from bev.viz.arguments import parse
 from tests.paths import REPO_ROOT, real_data_dir
 
 
@@ -94,6 +97,42 @@ def test_real_frame(tmp_path):
     assert picture.shape[1] > 1900 and picture.std() > 20
 
 
+def test_a_scene_as_film_page_and_recording(synthetic_root, submission, tmp_path):
+    """From a tracking submission: every frame of the scene in each, with the map under it."""
+    document = json.loads(submission.read_text())
+    for boxes in document["results"].values():
+        for number, box in enumerate(boxes):
+            box |= {"tracking_id": f"object {number}", "tracking_name": box.pop("detection_name")}
+            box |= {"tracking_score": box.pop("detection_score")}
+            assert box["tracking_name"] in CLASSES
+    (tmp_path / "tracks.json").write_text(json.dumps(document))
+    where = ("--root", synthetic_root, "--version", "v1.0-synthetic", "--split", "synthetic_val", "--map")
+    for name in ("scene.gif", "scene.html"):
+        done = _run("--tracks", tmp_path / "tracks.json", *where, "--out", tmp_path / name, "--view", "free")
+        assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(tmp_path / name), done.stderr
+    with Image.open(tmp_path / "scene.gif") as film:
+        assert film.n_frames == 6
+    page = (tmp_path / "scene.html").read_text()
+    assert page.count('"token":') == 6 and "way of a track" not in page and '"tracks":[{"label"' in page
+    wrong = _run("--truth", *where, "--scene", "nosuch", "--out", tmp_path / "x.html")
+    assert wrong.returncode == 2 and "has no scene nosuch" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_a_model_is_looked_into(synthetic_root, tmp_path):
+    config = load_config("configs/bevdet/bevdet_tiny_synthetic.py")
+    torch.save({"state_dict": MODELS.build(config.model).state_dict(), "meta": {}}, tmp_path / "random.pth")
+    options = (f"test_dataloader.dataset.root={synthetic_root}", f"work_dir={tmp_path}")
+    command = ("--config", config.filename, "--checkpoint", tmp_path / "random.pth", "--cfg-options", *options)
+    looks = ("--show", "depth", "bev", "--query", -3, 15, "--frames", 1)
+    pictures = []
+    for name, more in (("plain.png", ("--frames", 1)), ("looks.png", looks)):
+        done = _run(*command, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+        pictures.append(cv2.imread(str(tmp_path / name)))
+    height = min(p.shape[0] for p in pictures)
+    assert (pictures[0][:height] != pictures[1][:height]).any(-1).mean() > 0.3
+
+
 def test_mistakes_are_one_line():
     done = _run("--frame", "nosuch")
     assert done.returncode == 2 and "expected one info pickle" in done.stderr and len(done.stderr.splitlines()) == 1
@@ -108,10 +147,18 @@ def test_mistakes_are_one_line():
         (("--frame", "x", "--score-threshold", "nan"), "'nan' is not a number in 0..1"),
         (("--frame", "x", "--frames", "0"), "'0' is not a positive whole number"),
         (("--frame", "x", "--frames=-3"), "'-3' is not a positive whole number"),
+        (("--tracks", "x.json"), "--tracks needs --root"),
+        (("--truth",), "--truth needs --root"),
+        (("--frame", "x", "--range", "1"), "'1' is not a distance (m) in 5..500"),
+        (("--frame", "x", "--fps", "0"), "'0' is not a rate in 0.1..120"),
+        (("--frame", "x", "--out", "x.avi"), "--out: x.avi is none of .png .jpg .mp4 .gif .html .rrd"),
+        (("--truth", "--root", "x", "--show", "bev"), "need --config and --checkpoint"),
+        (("--truth", "--root", "x", "--query", "1", "2"), "need --config and --checkpoint"),
+        (("--truth", "--root", "x", "--scene", "a", "--tokens", "b"), "two ways to choose frames"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(arguments, message, capsys):
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(REPO_ROOT / "tools" / "visualize.py"))["parse"](arguments)
+        parse(arguments)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

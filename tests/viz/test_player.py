@@ -62,7 +62,8 @@ def test_the_page_plays_as_the_window_does():
         getattr(player, name)(value)
         ours.append([player.at, player.playing])
     theirs = in_node(
-        "const p = new viewer.Player(4, 2); return data.map(([name, value]) => { p[name](value); return [p.at, p.playing]; });",
+        "const p = new viewer.Player(4, 2);"
+        "return data.map(([name, value]) => { p[name](value); return [p.at, p.playing]; });",
         moves,
     )
     assert theirs == ours

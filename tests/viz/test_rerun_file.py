@@ -15,7 +15,8 @@ def test_a_recording_holds_the_scene(tmp_path):
     rr = pytest.importorskip("rerun")
     frames = [replace(make_sample(), token=f"t{i}", timestamp_us=500_000 * i) for i in range(3)]
     options = DrawOptions(range_m=30)
-    path = write_rerun(tmp_path / "a" / "x.rrd", frames, {"t1": random_boxes(4)}, [0, 1, 2], options, lambda s: overlay())
+    found = {"t1": random_boxes(4)}
+    path = write_rerun(tmp_path / "a" / "x.rrd", frames, found, [0, 1, 2], options, lambda s: overlay())
     assert [p.name for p in path.parent.iterdir()] == ["x.rrd"] and path.stat().st_size > 10_000
     if not hasattr(rr, "dataframe"):
         pytest.skip("this rerun has no reader in rerun.dataframe")
