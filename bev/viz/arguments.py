@@ -94,6 +94,7 @@ def _add_look(made: argparse.ArgumentParser) -> None:
     look.add_argument("--view", choices=("bev", "free"), default="bev", help="from above, or in perspective")
     look.add_argument("--azimuth", type=_degrees, default=0.0, help="turn the free view, degrees")
     look.add_argument("--range", type=_range, default=55.0, help="of the bird's-eye view to each side, m (default 55)")
+    look.add_argument("--lidar", action="store_true", help="a sheet of what the LiDAR tools make of one frame; --out")
     look.add_argument("--map", action="store_true", help="the map's drivable area on the ground")
     look.add_argument("--show", nargs="+", choices=("depth", "bev"), default=[], help="heat maps of --config's model")
     look.add_argument(
@@ -117,6 +118,8 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     known = (*PICTURE_SUFFIXES, *SCENE_SUFFIXES)
     if args.out and args.out.suffix not in known:
         made.error(f"--out: {args.out} is none of {' '.join(known)}")
+    if args.lidar and (args.window or not (args.frame or args.out) or args.out and args.out.suffix in SCENE_SUFFIXES):
+        made.error("--lidar draws one frame: it needs --out with a .png or .jpg")
     args.scenic = args.window or bool(args.out and args.out.suffix in SCENE_SUFFIXES)
     return args
 

@@ -86,13 +86,17 @@ def draw_frame(
     overlay: Overlay = NOTHING,
 ) -> Path:
     """Write :func:`frame_picture` as a PNG (or ``.jpg``), atomically; returns the path."""
-    picture = frame_picture(sample, predictions, options, renderer, overlay)
+    return write_picture(frame_picture(sample, predictions, options, renderer, overlay), path)
+
+
+def write_picture(picture: Picture, path: str | Path) -> Path:
+    """Write a picture as a PNG (or ``.jpg``), atomically; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix if path.suffix in (".jpg", ".jpeg") else ".png"
     done, data = cv2.imencode(kind, np.ascontiguousarray(picture[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])
     if not done:
-        raise ValueError(f"{path}: the picture of {sample.token} cannot be encoded")
+        raise ValueError(f"{path}: a picture of shape {picture.shape} cannot be encoded")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data.tobytes())
     os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""The look of plots, which is that of the pictures: their colours on their page, and text that half the size can bear."""
+"""The look of plots, which is that of the pictures: their colours on their page, text that can be read at half size."""
 
 from __future__ import annotations
 

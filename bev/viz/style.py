@@ -71,7 +71,8 @@ def box_layers(sample: Sample, predictions: Boxes3D | None, options: DrawOptions
     if predictions is not None:
         kept = predictions.to("cpu")
         kept = _drawable(kept[kept.score >= options.score_threshold])
-        layers.append(BoxLayer("prediction", kept, options.class_names, by_class=True, scores=True))
+        name = "prediction" if kept.track_id is None else "track"
+        layers.append(BoxLayer(name, kept, options.class_names, by_class=True, scores=True))
     if sample.boxes is not None:
         truth = _drawable(sample.boxes.to("cpu"))
         alone = predictions is None

@@ -90,7 +90,7 @@ class TrackHistory:
         self._number = {name: int(name) if whole else i for i, name in enumerate(names)}
 
     def boxes(self, token: str, global_from_ref: torch.Tensor, frame: Frame) -> Boxes3D:
-        """Boxes of a sample in its reference frame; ``track_id`` is the identity, or counts them where they are words."""
+        """Boxes of a sample in its reference frame; ``track_id`` is the identity, or counts words."""
         records = self.records.get(token, ())
         plain = [
             Detection(token, r.translation, r.size, r.rotation, r.velocity, r.tracking_name, r.tracking_score, "")

@@ -13,8 +13,9 @@ from bev.data.infos.dataset import load_frame
 from bev.engine import load_config, prepare
 from bev.registry import ConfigError
 from bev.structures import Boxes3D, Sample
-from bev.viz.draw import draw_frame, draw_results, frame_pictures, show_results
+from bev.viz.draw import draw_frame, draw_results, frame_pictures, show_results, write_picture
 from bev.viz.insight import with_insight
+from bev.viz.lidar_sheet import lidar_sheet
 from bev.viz.map_raster import MapMasks
 from bev.viz.movie import FILM_SUFFIXES, write_film
 from bev.viz.options import DrawOptions
@@ -129,5 +130,7 @@ def write(work: Work, args: argparse.Namespace, options: DrawOptions) -> list[Pa
 
         return [write_rerun(out, **work.arguments(options))]
     sample = work.frames[work.positions[0]]
+    if args.lidar:
+        return [write_picture(lidar_sheet(sample, options), out)]
     boxes = None if work.predictions is None else work.predictions[sample.token]
     return [draw_frame(sample, boxes, out, options, overlay=work.overlay(sample))]

@@ -19,9 +19,9 @@ from bev.evaluation.nuscenes.submission import (
     to_ref,
     write_submission,
 )
-from bev.registry import MODELS
-from bev.structures.conventions import CLASSES
-from bev.viz.arguments import parse
+from bev.registry import MODELS, ConfigError
+from bev.viz.arguments import options_of, parse
+from bev.viz.work import gather, write
 from tests.paths import REPO_ROOT, real_data_dir
 
 
@@ -97,25 +97,30 @@ def test_real_frame(tmp_path):
     assert picture.shape[1] > 1900 and picture.std() > 20
 
 
-def test_a_scene_as_film_page_and_recording(synthetic_root, submission, tmp_path):
+def _draw(*arguments):
+    """The command within this process: starting another one costs more than drawing does."""
+    args = parse(list(map(str, arguments)))
+    return write(gather(args), args, options_of(args))
+
+
+def test_a_scene_as_film_and_page(synthetic_root, submission, tmp_path):
     """From a tracking submission: every frame of the scene in each, with the map under it."""
     document = json.loads(submission.read_text())
     for boxes in document["results"].values():
         for number, box in enumerate(boxes):
             box |= {"tracking_id": f"object {number}", "tracking_name": box.pop("detection_name")}
             box |= {"tracking_score": box.pop("detection_score")}
-            assert box["tracking_name"] in CLASSES
     (tmp_path / "tracks.json").write_text(json.dumps(document))
     where = ("--root", synthetic_root, "--version", "v1.0-synthetic", "--split", "synthetic_val", "--map")
-    for name in ("scene.gif", "scene.html"):
-        done = _run("--tracks", tmp_path / "tracks.json", *where, "--out", tmp_path / name, "--view", "free")
-        assert done.returncode == 0 and done.stdout.splitlines()[-1] == str(tmp_path / name), done.stderr
-    with Image.open(tmp_path / "scene.gif") as film:
+    paths = [tmp_path / "scene.gif", tmp_path / "scene.html"]
+    for path in paths:
+        assert _draw("--tracks", tmp_path / "tracks.json", *where, "--out", path, "--view", "free") == [path]
+    with Image.open(paths[0]) as film:
         assert film.n_frames == 6
-    page = (tmp_path / "scene.html").read_text()
-    assert page.count('"token":') == 6 and "way of a track" not in page and '"tracks":[{"label"' in page
-    wrong = _run("--truth", *where, "--scene", "nosuch", "--out", tmp_path / "x.html")
-    assert wrong.returncode == 2 and "has no scene nosuch" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+    page = paths[1].read_text()
+    assert page.count('"token":') == 6 and '"tracks":[{"label"' in page and "drivable area (map)" in page
+    with pytest.raises(ConfigError, match="has no scene nosuch"):
+        _draw("--truth", *where, "--scene", "nosuch", "--out", tmp_path / "x.html")
 
 
 def test_a_model_is_looked_into(synthetic_root, tmp_path):
@@ -123,14 +128,22 @@ def test_a_model_is_looked_into(synthetic_root, tmp_path):
     torch.save({"state_dict": MODELS.build(config.model).state_dict(), "meta": {}}, tmp_path / "random.pth")
     options = (f"test_dataloader.dataset.root={synthetic_root}", f"work_dir={tmp_path}")
     command = ("--config", config.filename, "--checkpoint", tmp_path / "random.pth", "--cfg-options", *options)
-    looks = ("--show", "depth", "bev", "--query", -3, 15, "--frames", 1)
-    pictures = []
-    for name, more in (("plain.png", ("--frames", 1)), ("looks.png", looks)):
-        done = _run(*command, *more, "--out", tmp_path / name)
-        assert done.returncode == 0, done.stderr
-        pictures.append(cv2.imread(str(tmp_path / name)))
-    height = min(p.shape[0] for p in pictures)
-    assert (pictures[0][:height] != pictures[1][:height]).any(-1).mean() > 0.3
+    looks = ("--show", "depth", "bev", "--query", -3, 15, "--frames", 1, "--out", tmp_path / "x.png")
+    args = parse(list(map(str, (*command, *looks))))
+    work = gather(args)
+    sample = work.frames[work.positions[0]]
+    overlay = work.overlay(sample)
+    assert [raster.name for raster in overlay.ground] == ["length of BEV features"]
+    assert overlay.camera_heat.value.shape[0] == 6 and sum(map(len, overlay.marks.weight)) > 0
+    assert write(work, args, options_of(args)) == [tmp_path / "x.png"] and (tmp_path / "x.png").stat().st_size
+
+
+def test_a_sheet_of_the_lidar_tools(synthetic_root, tmp_path):
+    where = ("--root", synthetic_root, "--version", "v1.0-synthetic", "--split", "synthetic_val", "--frames", 1)
+    (path,) = _draw("--truth", *where, "--lidar", "--out", tmp_path / "lidar.png")
+    picture = cv2.imread(str(path))
+    assert picture.shape[1] == 4 * 480 + 3 * 6 and picture[-480:].std() > 5
+    assert all(picture[-470:-40, left : left + 480].std() > 3 for left in range(0, 1900, 486))
 
 
 def test_mistakes_are_one_line():
@@ -150,6 +163,7 @@ def test_mistakes_are_one_line():
         (("--tracks", "x.json"), "--tracks needs --root"),
         (("--truth",), "--truth needs --root"),
         (("--frame", "x", "--range", "1"), "'1' is not a distance (m) in 5..500"),
+        (("--truth", "--root", "x", "--lidar"), "--lidar draws one frame"),
         (("--frame", "x", "--fps", "0"), "'0' is not a rate in 0.1..120"),
         (("--frame", "x", "--out", "x.avi"), "--out: x.avi is none of .png .jpg .mp4 .gif .html .rrd"),
         (("--truth", "--root", "x", "--show", "bev"), "need --config and --checkpoint"),

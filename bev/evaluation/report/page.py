@@ -13,7 +13,8 @@ from pathlib import Path
 Cell = str | float | int | None
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#ecf0f6;background:#10131a;max-width:1180px;margin:2em auto;padding:0 1.2em}
+body{font:15px/1.5 system-ui,sans-serif;color:#ecf0f6;background:#10131a}
+body{max-width:1180px;margin:2em auto;padding:0 1.2em}
 h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.2em;margin-top:2.2em;border-bottom:1px solid #3a4354}
 p{max-width:75ch}table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:.3em 0}
