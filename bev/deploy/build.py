@@ -19,7 +19,7 @@ from bev.engine.config import load_config
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.streaming import StreamingDetector
-from bev.models.heads.streaming_head import Motion
+from bev.models.motion import Motion
 from bev.registry import DATASETS, MODELS
 from bev.structures import Batch, CameraRig, collate
 from bev.structures.conventions import CLASSES

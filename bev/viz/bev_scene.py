@@ -8,18 +8,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bev.structures import CameraRig, PointCloud, Sample
+from bev.structures import CameraRig, Sample
 from bev.viz.cameras import EDGES, dash
 from bev.viz.options import DrawOptions
-from bev.viz.palette import EGO, GRID, GROUND, INK, PAGE, Color, height_colors
-from bev.viz.scene import Array, Label, Layer, Mesh, Points, Scene, beams, hexahedra, join, ring, triangles
+from bev.viz.overlay import NOTHING, Marks, Overlay, Raster, Track
+from bev.viz.palette import EGO, GRID, GROUND, INK, MARK, PAGE, Color, class_color
+from bev.viz.point_colors import point_colors
+from bev.viz.scene import (
+    Array,
+    Camera,
+    Label,
+    Layer,
+    Mesh,
+    Points,
+    Scene,
+    beams,
+    carpet,
+    hexahedra,
+    join,
+    ring,
+    triangles,
+)
 from bev.viz.style import BoxLayer
 
 # A line of the bird's-eye view, as a part of the range: about one and a half pixels of the usual picture.
 _LINE = 1 / 300
 _MIN_SPEED_MPS = 0.5
 # Outline of a small hatchback, the vehicle of nuScenes; m.
-_EGO_SIZE_M = (4.08, 1.73, 1.56)
+EGO_SIZE_M = (4.08, 1.73, 1.56)
 
 
 class RefFrame(NamedTuple):
@@ -74,23 +90,74 @@ def camera_rows(rig: CameraRig, forward_xy: tuple[float, float]) -> list[list[in
     return [row for row in rows if row]
 
 
-def build_scene(sample: Sample, layers: tuple[BoxLayer, ...], options: DrawOptions) -> Scene:
+def build_scene(
+    sample: Sample, layers: tuple[BoxLayer, ...], options: DrawOptions, overlay: Overlay = NOTHING
+) -> Scene:
     """The scene of a frame.
 
     Args:
         sample: its points and reference frame are used; points may be None.
         layers: boxes in the sample's reference frame.
+        overlay: tracks, pictures on the ground and marks, all in the same frame.
+
+    Raises:
+        ValueError: the points cannot be coloured as the options ask.
     """
     frame = ref_frame(sample)
-    line_m = options.range_m * _LINE
-    parts = [Layer("rings", _rings(options.range_m, frame.ground_m, line_m))]
+    # In perspective, what is near is large anyway.
+    line_m = options.range_m * _LINE * (0.45 if options.view == "free" else 1.0)
+    parts = [Layer(r.name or f"ground {i}", _carpet(r, frame.ground_m)) for i, r in enumerate(overlay.ground)]
+    parts.append(Layer("rings", _rings(options.range_m, frame.ground_m, line_m)))
     parts += [Layer(f"{b.name}: bodies", _bodies(b)) for b in layers if b.by_class]
     if sample.points is not None:
-        parts.append(Layer("points", _points(sample.points, frame, options.range_m)))
+        parts.append(Layer("points", _points(sample, frame, options)))
+    if overlay.tracks:
+        parts.append(Layer("tracks", _ways(overlay.tracks, options.class_names, line_m)))
     parts += [Layer(b.name, join([_edges(b, line_m), _headings(b, line_m)])) for b in layers]
     parts += [Layer(f"{b.name}: velocity", _velocities(b, line_m)) for b in layers]
     parts.append(Layer("vehicle", ego_mesh(frame)))
-    return Scene(tuple(parts), _ring_labels(options.range_m, frame), frame.forward_xy, options.range_m)
+    if overlay.marks is not None:
+        parts.append(Layer("marks", _marks(overlay.marks, line_m)))
+    camera = _free_camera(options, frame) if options.view == "free" else None
+    return Scene(tuple(parts), _ring_labels(options.range_m, frame), frame.forward_xy, options.range_m, camera)
+
+
+def _free_camera(options: DrawOptions, frame: RefFrame) -> Camera:
+    """From behind and above, at something ahead of the vehicle, so that the near half of the range fills it."""
+    angle = np.arctan2(frame.forward_xy[1], frame.forward_xy[0]) + options.azimuth_rad
+    forward = np.array([np.cos(angle), np.sin(angle), 0.0])
+    target = 0.12 * options.range_m * forward + [0, 0, frame.ground_m]
+    away = -np.cos(options.elevation_rad) * forward + [0, 0, np.sin(options.elevation_rad)]
+    eye = target + 0.75 * options.range_m * away
+    return Camera((eye[0], eye[1], eye[2]), (target[0], target[1], target[2]), np.pi / 3)
+
+
+def _carpet(raster: Raster, ground_m: float) -> Mesh:
+    return carpet(raster.color, raster.shown, raster.x_m, raster.y_m, ground_m - 0.05)
+
+
+def _ways(tracks: tuple[Track, ...], class_names: tuple[str, ...], line_m: float) -> Mesh:
+    """The way of each object in its class's colour, fading into the past, with a knot at every frame."""
+    parts = []
+    for track in tracks:
+        color, steps = class_color(class_names[track.label], track.label), len(track.path_m) - 1
+        for i in range(steps):
+            faded = color.mixed(GROUND, 0.65 * (1 - (i + 1) / steps))
+            start, end = track.path_m[i : i + 1], track.path_m[i + 1 : i + 2]
+            parts.append(beams(start, end, line_m * 0.8, faded))
+            parts.append(hexahedra(_block(start, line_m * 1.1), faded))
+    return join(parts)
+
+
+def _block(middle_m: Array, half_m: float) -> Array:
+    """(K, 3) -> (K, 8, 3) corners of cubes."""
+    sides = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])
+    corners = np.concatenate([np.column_stack([sides, np.full(4, z)]) for z in (-1, 1)])
+    return middle_m[:, None] + half_m * corners
+
+
+def _marks(marks: Marks, line_m: float) -> Mesh:
+    return hexahedra(_block(marks.xyz_m[np.isfinite(marks.xyz_m).all(1)], line_m * 1.6), MARK)
 
 
 def ring_radii_m(range_m: float) -> list[float]:
@@ -115,11 +182,12 @@ def _ring_labels(range_m: float, frame: RefFrame) -> tuple[Label, ...]:
     return tuple(Label(f"{r:g} m", (float(xy[0]), float(xy[1]), frame.ground_m)) for r, xy in places)
 
 
-def _points(points: PointCloud, frame: RefFrame, range_m: float) -> Points:
-    xyz = points.xyz_m.double().cpu().numpy()
-    xyz = xyz[np.isfinite(xyz).all(1) & (np.abs(xyz[:, :2]).max(1, initial=0) <= range_m)]
-    xyz = xyz[np.argsort(xyz[:, 2], kind="stable")]
-    return Points(xyz, height_colors(xyz[:, 2] - frame.ground_m))
+def _points(sample: Sample, frame: RefFrame, options: DrawOptions) -> Points:
+    assert sample.points is not None
+    xyz = sample.points.xyz_m.double().cpu().numpy()
+    near = np.flatnonzero(np.isfinite(xyz).all(1) & (np.abs(xyz[:, :2]).max(1, initial=0) <= options.range_m))
+    order = near[np.argsort(xyz[near, 2], kind="stable")]
+    return Points(xyz[order], point_colors(sample, frame.ground_m, options)[order])
 
 
 def _bodies(layer: BoxLayer) -> Mesh:
@@ -181,7 +249,7 @@ def _slab(bottom: tuple[float, float, float], top: tuple[float, float, float], l
 
 def ego_mesh(frame: RefFrame) -> Mesh:
     """The vehicle: a hatchback of body, glass and roof, in the reference frame."""
-    length, width, height = _EGO_SIZE_M
+    length, width, height = EGO_SIZE_M
     half, side = length / 2, width / 2
     glass = Color(40, 47, 60)
     body, nose = EGO, EGO.mixed(PAGE, 0.12)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bev.viz.options import DrawOptions
-from bev.viz.palette import INK, PAGE, SHADOW, Color, ink_on
+from bev.viz.palette import INK, MARK, PAGE, SHADOW, Color, heat_colors, ink_on
 from bev.viz.style import BoxLayer
 from bev.viz.text import Picture, blend, draw_text, text_size
 
@@ -74,7 +74,13 @@ def dash(start_px: Array, end_px: Array, dash_px: float) -> list[tuple[Array, Ar
 
 
 def draw_camera(
-    image: Tensor, img_from_ref: Tensor, layers: tuple[BoxLayer, ...], options: DrawOptions, name: str = ""
+    image: Tensor,
+    img_from_ref: Tensor,
+    layers: tuple[BoxLayer, ...],
+    options: DrawOptions,
+    name: str = "",
+    heat: NDArray[np.float32] | None = None,
+    marks: tuple[Array, Array] | None = None,
 ) -> Picture:
     """One camera image with its boxes.
 
@@ -83,6 +89,8 @@ def draw_camera(
         img_from_ref: (4, 4) of this camera, as ``CameraRig.img_from_ref``.
         layers: boxes in the reference frame; later ones lie over earlier ones.
         name: written into the corner.
+        heat: (h, w) 0..1 (NaN: nothing), drawn over the image and under the boxes.
+        marks: (S, 2) places in network px and their (S,) weights 0..1, drawn over everything.
 
     Returns:
         (tile height, ``options.tile_width_px``, 3) uint8, RGB; the aspect ratio is kept.
@@ -95,14 +103,38 @@ def draw_camera(
     fine = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
     shrinks = fine[0] < source.shape[1]
     canvas = cv2.resize(source, fine, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    if heat is not None:
+        canvas = _heated(canvas, heat)
     for layer in layers:
         _draw_boxes(canvas, layer, np.array([_SUPERSAMPLING, _SUPERSAMPLING, 1, 1])[:, None] * matrix)
     picture = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     if options.labels:
-        _draw_captions(picture, layers, matrix, max(round(width / 48), 7))
+        _draw_captions(picture, layers, matrix, max(round(width / 36), 7))
+    if marks is not None:
+        _draw_marks(picture, marks[0] * [scale[0], scale[1]], marks[1])
     if name:
-        _draw_camera_name(picture, name, max(round(width / 42), 8))
+        _draw_camera_name(picture, name, max(round(width / 34), 8))
     return picture
+
+
+def _heated(canvas: Picture, heat: NDArray[np.float32]) -> Picture:
+    """The image in grey under the colours of a heat map, so that its own colours are not read as heat."""
+    grey = cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    stretched = cv2.resize(heat, (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_NEAREST)
+    mixed = (0.4 * grey + 0.6 * heat_colors(stretched)).astype(np.uint8)
+    return np.where(np.isnan(stretched)[..., None], canvas, mixed)
+
+
+def _draw_marks(picture: Picture, places_px: Array, weight: Array) -> None:
+    """Dots with a dark rim; their area grows with the weight, the heaviest are drawn last."""
+    inside = ((places_px >= 0) & (places_px < [picture.shape[1], picture.shape[0]])).all(-1)
+    order = np.argsort(weight, kind="stable")
+    largest = picture.shape[1] / 110
+    for i in order[inside[order]]:
+        center = tuple(int(x) for x in np.round((places_px[i] - 0.5) * 2**_SHIFT_BITS))
+        radius = max(largest * float(np.sqrt(weight[i].clip(0, 1))), 1.2)
+        for grown, color in ((radius * 1.35 + 0.6, SHADOW), (radius, MARK)):
+            cv2.circle(picture, center, round(grown * 2**_SHIFT_BITS), color, -1, cv2.LINE_AA, _SHIFT_BITS)
 
 
 def _nearest_last(corners: Array) -> NDArray[np.int64]:

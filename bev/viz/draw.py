@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from bev.viz.bev_scene import build_scene, camera_rows, ref_frame
 from bev.viz.cameras import draw_camera
 from bev.viz.layout import bev_below, compose, gap_px, label_bev, mosaic
 from bev.viz.options import DrawOptions
-from bev.viz.renderer import BEVRenderer, shared_renderer
+from bev.viz.overlay import NOTHING, Overlay
+from bev.viz.renderer import BEVRenderer, check_display, shared_renderer
 from bev.viz.style import BoxLayer, box_layers
 from bev.viz.text import Picture
 
@@ -34,6 +35,7 @@ def frame_picture(
     predictions: Boxes3D | None = None,
     options: DrawOptions = DrawOptions(),
     renderer: BEVRenderer | None = None,
+    overlay: Overlay = NOTHING,
 ) -> Picture:
     """A frame as one picture.
 
@@ -43,28 +45,36 @@ def frame_picture(
         predictions: in the sample's reference frame; None where there are none to compare (ground truth is then
             coloured by class).
         renderer: default is the program's shared one.
+        overlay: tracks, map, heat maps and marks, in the sample's reference frame.
 
     Returns:
         (height, width, 3) uint8, RGB.
 
     Raises:
+        ValueError: the points cannot be coloured as the options ask.
         ImportError, RenderError: Open3D is not installed or cannot draw here.
     """
     renderer = renderer or shared_renderer()
     renderer.start()
     layers = box_layers(sample, predictions, options)
-    scene = build_scene(sample, layers, options)
+    scene = build_scene(sample, layers, options, overlay)
     rows = camera_rows(sample.rig, ref_frame(sample).forward_xy)
-    tiles = [[_camera(sample, index, layers, options) for index in row] for row in rows]
+    tiles = [[camera_picture(sample, index, layers, options, overlay) for index in row] for row in rows]
     cameras = mosaic(tiles, gap_px(options))
     side = min(cameras.shape[1], 1400) if bev_below(cameras, options) else max(cameras.shape[0], 400)
     bev = renderer.render(scene, side)
     label_bev(bev, scene)
-    return compose(cameras, bev, sample, layers, options)
+    return compose(cameras, bev, sample, layers, options, overlay)
 
 
-def _camera(sample: Sample, index: int, layers: tuple[BoxLayer, ...], options: DrawOptions) -> Picture:
-    return draw_camera(sample.images[index], sample.rig.img_from_ref[index], layers, options, sample.rig.names[index])
+def camera_picture(
+    sample: Sample, index: int, layers: tuple[BoxLayer, ...], options: DrawOptions, overlay: Overlay = NOTHING
+) -> Picture:
+    """One camera of a frame with its boxes, heat map and marks, as :func:`bev.viz.cameras.draw_camera`."""
+    heat = None if overlay.camera_heat is None else overlay.camera_heat.value[index]
+    marks = None if overlay.marks is None else (overlay.marks.pixels_px[index], overlay.marks.weight[index])
+    matrix, name = sample.rig.img_from_ref[index], sample.rig.names[index]
+    return draw_camera(sample.images[index], matrix, layers, options, name, heat, marks)
 
 
 def draw_frame(
@@ -73,18 +83,27 @@ def draw_frame(
     path: str | Path,
     options: DrawOptions = DrawOptions(),
     renderer: BEVRenderer | None = None,
+    overlay: Overlay = NOTHING,
 ) -> Path:
-    """Write :func:`frame_picture` as a PNG, atomically; returns the path."""
-    picture = frame_picture(sample, predictions, options, renderer)
+    """Write :func:`frame_picture` as a PNG (or ``.jpg``), atomically; returns the path."""
+    return write_picture(frame_picture(sample, predictions, options, renderer, overlay), path)
+
+
+def write_picture(picture: Picture, path: str | Path) -> Path:
+    """Write a picture as a PNG (or ``.jpg``), atomically; returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))
+    kind = path.suffix if path.suffix in (".jpg", ".jpeg") else ".png"
+    done, data = cv2.imencode(kind, np.ascontiguousarray(picture[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])
     if not done:
-        raise ValueError(f"{path}: the picture of {sample.token} cannot be encoded")
+        raise ValueError(f"{path}: a picture of shape {picture.shape} cannot be encoded")
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(data.tobytes())
     os.replace(temporary, path)
     return path
+
+
+OverlayOf = Callable[[Sample], Overlay]
 
 
 def draw_results(
@@ -93,6 +112,7 @@ def draw_results(
     directory: str | Path,
     indices: Sequence[int] | None = None,
     options: DrawOptions = DrawOptions(),
+    overlay_of: OverlayOf = lambda sample: NOTHING,
 ) -> list[Path]:
     """Write a PNG a frame, ``<position>_<token>.png``, with a progress bar.
 
@@ -101,18 +121,36 @@ def draw_results(
         predictions: boxes by token in each sample's reference frame; a frame without an entry has none. None draws
             the ground truth alone.
         indices: positions to draw; default: all.
+        overlay_of: what else is drawn of a frame.
     """
     chosen = range(len(frames)) if indices is None else indices
     paths = []
     shared_renderer().start()
     for index in track(chosen, description="pictures"):
         sample = frames[index]
-        boxes = _boxes_of(sample, predictions)
-        paths.append(draw_frame(sample, boxes, Path(directory) / f"{index:05d}_{sample.token}.png", options))
+        path = Path(directory) / f"{index:05d}_{sample.token}.png"
+        boxes, overlay = boxes_of_frame(sample, predictions), overlay_of(sample)
+        paths.append(draw_frame(sample, boxes, path, options, overlay=overlay))
     return paths
 
 
-def _boxes_of(sample: Sample, predictions: Mapping[str, Boxes3D] | None) -> Boxes3D | None:
+def frame_pictures(
+    frames: Frames,
+    predictions: Mapping[str, Boxes3D] | None,
+    indices: Sequence[int],
+    options: DrawOptions = DrawOptions(),
+    overlay_of: OverlayOf = lambda sample: NOTHING,
+) -> Iterator[Picture]:
+    """Pictures of frames one after the other, with a progress bar; arguments as those of :func:`draw_results`."""
+    shared_renderer().start()
+    for index in track(indices, description="pictures"):
+        sample = frames[index]
+        boxes = boxes_of_frame(sample, predictions)
+        yield frame_picture(sample, boxes, options, overlay=overlay_of(sample))
+
+
+def boxes_of_frame(sample: Sample, predictions: Mapping[str, Boxes3D] | None) -> Boxes3D | None:
+    """Predictions of a frame: none found where it has no entry, None where there are no predictions at all."""
     if predictions is None or sample.token in predictions:
         return None if predictions is None else predictions[sample.token]
     return Boxes3D.empty(sample.boxes.frame if sample.boxes is not None else "lidar")
@@ -123,12 +161,14 @@ def show_results(
     predictions: Mapping[str, Boxes3D] | None,
     indices: Sequence[int],
     options: DrawOptions = DrawOptions(),
+    overlay_of: OverlayOf = lambda sample: NOTHING,
 ) -> None:
-    """An Open3D window on the frames, one at a time, until it is closed. Raises RenderError without a display."""
+    """An Open3D window that plays the frames, until it is closed. Raises RenderError without a display."""
+    check_display()
     scenes, titles = [], []
-    for index in indices:
+    for index in track(indices, description="frames"):
         sample = frames[index]
-        boxes = _boxes_of(sample, predictions)
-        scenes.append(build_scene(sample, box_layers(sample, boxes, options), options))
+        layers = box_layers(sample, boxes_of_frame(sample, predictions), options)
+        scenes.append(build_scene(sample, layers, options, overlay_of(sample)))
         titles.append(f"{sample.scene} {sample.token}")
     shared_renderer().show(scenes, titles)

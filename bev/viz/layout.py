@@ -9,25 +9,41 @@ import numpy as np
 from bev.structures import Sample
 from bev.viz.legend import blank, draw_legend, draw_title
 from bev.viz.options import DrawOptions
+from bev.viz.overlay import NOTHING, Overlay
 from bev.viz.palette import GROUND, MUTED_INK, PAGE
-from bev.viz.scene import Scene
+from bev.viz.scene import Array, Scene
 from bev.viz.style import BoxLayer
 from bev.viz.text import Picture, blend, draw_text, text_size
 
 
 def label_bev(picture: Picture, scene: Scene) -> None:
-    """Write the scene's labels into its picture from above, in place."""
+    """Write the scene's labels into its picture, in place."""
     side = picture.shape[0]
-    text_px = max(round(side / 66), 7)
-    up = np.array(scene.up_xy)
-    right = np.array([up[1], -up[0]])
+    text_px = max(round(side / 42), 8)
     for label in scene.labels:
-        xy = np.array(label.xyz_m[:2]) / scene.range_m
+        place = label_place(scene, np.array(label.xyz_m))
+        if place is None:
+            continue
         width, height = text_size(label.text, text_px)
-        x, y = round(side / 2 * (1 + xy @ right) - width / 2), round(side / 2 * (1 - xy @ up) - height / 2)
+        x, y = round(side / 2 * (1 + place[0]) - width / 2), round(side / 2 * (1 - place[1]) - height / 2)
         # The ring is interrupted, points and boxes shine through.
         blend(picture, (x - 2, y), np.full((height, width + 4), 0.7, np.float32), GROUND)
         draw_text(picture, label.text, (x, y), text_px, MUTED_INK)
+
+
+def label_place(scene: Scene, xyz_m: Array) -> tuple[float, float] | None:
+    """A point in the picture, -1..1 to the right and upwards; None behind the camera."""
+    if scene.camera is None:
+        up = np.array(scene.up_xy)
+        xy = xyz_m[:2] / scene.range_m
+        return float(xy @ [up[1], -up[0]]), float(xy @ up)
+    eye, target = np.array(scene.camera.eye_m), np.array(scene.camera.target_m)
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, [0, 0, 1.0])
+    right /= np.linalg.norm(right)
+    seen = np.stack([right, np.cross(right, forward), forward]) @ (xyz_m - eye)
+    half = np.tan(scene.camera.fov_rad / 2) * seen[2]
+    return (float(seen[0] / half), float(seen[1] / half)) if seen[2] > 0.5 else None
 
 
 def mosaic(rows: Sequence[Sequence[Picture]], gap_px: int) -> Picture:
@@ -53,7 +69,12 @@ def bev_below(cameras: Picture, options: DrawOptions) -> bool:
 
 
 def compose(
-    cameras: Picture, bev: Picture, sample: Sample, layers: Sequence[BoxLayer], options: DrawOptions
+    cameras: Picture,
+    bev: Picture,
+    sample: Sample,
+    layers: Sequence[BoxLayer],
+    options: DrawOptions,
+    overlay: Overlay = NOTHING,
 ) -> Picture:
     """The page: title, cameras with the bird's-eye view beside or below them, legend."""
     gap = gap_px(options)
@@ -62,10 +83,10 @@ def compose(
     else:
         tall = max(cameras.shape[0], bev.shape[0])
         body = mosaic([[_centred(cameras, tall), _centred(bev, tall)]], gap)
-    text_px = max(round(options.tile_width_px / 34), 9)
+    text_px = max(round(options.tile_width_px / 29), 9)
     width = body.shape[1] + 2 * gap
     head = draw_title(sample, layers, width, text_px, options)
-    foot = draw_legend(layers, sample.points is not None, width, text_px)
+    foot = draw_legend(layers, sample.points is not None, width, text_px, options, overlay)
     body = np.pad(body, ((0, gap), (gap, gap), (0, 0)))
     for edge in (body[-gap:], body[:, :gap], body[:, -gap:]):
         edge[:] = PAGE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from bev.structures import Sample
 from bev.viz.options import DrawOptions
-from bev.viz.palette import GROUND_TRUTH, HEIGHT_RANGE_M, INK, MUTED_INK, PAGE, Color, height_colors
+from bev.viz.overlay import NOTHING, CameraHeat, Overlay, Raster
+from bev.viz.palette import GROUND_TRUTH, INK, MARK, MUTED_INK, PAGE, Color, heat_colors, ramp_colors
+from bev.viz.point_colors import point_words
 from bev.viz.style import BoxLayer
 from bev.viz.text import Picture, blend, draw_text, text_size
 
@@ -39,20 +41,46 @@ def _count(layer: BoxLayer, options: DrawOptions) -> str:
     return f"{number} {layer.name}{'' if number == 1 else 's'} (score at least {options.score_threshold:g})"
 
 
-def draw_legend(layers: Sequence[BoxLayer], points: bool, width: int, text_px: int) -> Picture:
+def draw_legend(
+    layers: Sequence[BoxLayer],
+    points: bool,
+    width: int,
+    text_px: int,
+    options: DrawOptions = DrawOptions(),
+    overlay: Overlay = NOTHING,
+) -> Picture:
     """How things are drawn, in as many lines as the width asks for.
 
     Args:
         layers: those of the picture; the classes that occur get a swatch.
         points: whether there are points, whose colours are explained.
+        options: say what the colours of the points mean.
+        overlay: what else is drawn.
     """
     cells = [cell for layer in layers for cell in _layer_cells(layer, text_px)]
     if any(len(layer.boxes) for layer in layers):
         cells += [_cell("heading", _wedge(text_px), text_px), _cell("velocity, way of 1 s", _arrow(text_px), text_px)]
     if points:
-        low, high = HEIGHT_RANGE_M
-        cells.append(_cell(f"points, {low:g} to {high:g} m above ground", _ramp(text_px), text_px))
-    return _in_lines(cells, width, text_px)
+        words, ramp = point_words(options)
+        cells.append(_cell(words, _ramp(text_px, ramp_colors) if ramp else None, text_px))
+    return _in_lines(cells + _overlay_cells(overlay, text_px), width, text_px)
+
+
+def _overlay_cells(overlay: Overlay, text_px: int) -> list[Picture]:
+    cells = [_cell("way of a track", _way(text_px), text_px)] if overlay.tracks else []
+    heats: list[Raster | CameraHeat] = [raster for raster in overlay.ground if raster.name]
+    if overlay.camera_heat is not None:
+        heats.append(overlay.camera_heat)
+    for heat in heats:
+        if heat.limits is not None:
+            text = f"{heat.name}, {heat.limits[0]} to {heat.limits[1]}"
+            cells.append(_cell(text, _ramp(text_px, heat_colors), text_px))
+        elif isinstance(heat, Raster) and heat.shown.any():
+            color = Color(*(int(c) for c in heat.color[heat.shown][0]))
+            cells.append(_cell(heat.name, _painted(_mask(text_px, 0.8) + 1, color), text_px))
+    if overlay.marks is not None:
+        cells.append(_cell(overlay.marks.name, _dot(text_px), text_px))
+    return cells
 
 
 def _in_lines(cells: Sequence[Picture], width: int, text_px: int) -> Picture:
@@ -139,7 +167,25 @@ def _arrow(text_px: int) -> Picture:
     return _painted(mask, INK)
 
 
-def _ramp(text_px: int) -> Picture:
+def _way(text_px: int) -> Picture:
+    """A line with knots that fades to its beginning, as a track is drawn."""
+    mask = _mask(text_px, 2.2)
+    height, width = mask.shape
+    middle, stroke = height // 2, max(text_px // 9, 1)
+    mask[middle : middle + stroke] = 1
+    for knot in np.linspace(stroke, width - 2 * stroke - 1, 4).astype(int):
+        mask[max(middle - stroke, 0) : middle + 2 * stroke, knot - stroke : knot + 2 * stroke] = 1
+    return _painted(mask * np.linspace(0.35, 1, width, dtype=np.float32), INK)
+
+
+def _dot(text_px: int) -> Picture:
+    mask = _mask(text_px, 0.8)
+    fine = np.zeros(mask.shape, np.uint8)
+    middle = (mask.shape[0] - 1) / 2
+    cv2.circle(fine, (round(middle * 16), round(middle * 16)), round(middle * 13), 255, -1, cv2.LINE_AA, 4)
+    return _painted(fine / np.float32(255), MARK)
+
+
+def _ramp(text_px: int, colors: Callable[[NDArray[np.float64]], Picture]) -> Picture:
     height, width = _mask(text_px, 4).shape
-    ramp = height_colors(np.linspace(*HEIGHT_RANGE_M, width))
-    return np.ascontiguousarray(np.broadcast_to(ramp, (height, width, 3)))
+    return np.ascontiguousarray(np.broadcast_to(colors(np.linspace(0, 1, width)), (height, width, 3)))

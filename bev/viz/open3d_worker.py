@@ -7,10 +7,12 @@ This file imports nothing of the library, so that the process starts in the time
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -62,7 +64,7 @@ class OffScreen:
         self.renderer: Any = None
 
     def render(self, job: dict[str, Any]) -> np.ndarray:
-        """(side, side, 3) uint8 picture of a scene from above."""
+        """(side, side, 3) uint8 picture of a scene from above, or as its camera sees it."""
         rendering = self.o3d.visualization.rendering
         if self.renderer is None or self.side_px != job["side_px"]:
             self.renderer = None  # two of them at a time are not allowed
@@ -74,8 +76,12 @@ class OffScreen:
         material = _material(rendering, job["point_size_px"])
         for i, (name, shape) in enumerate(job["layers"]):
             if len(shape["xyz_m"]):
-                scene.add_geometry(name, _geometry(self.o3d, shape, i * _LAYER_STEP_M), material)
-        self._look_down(scene.camera, rendering, job["range_m"], job["up_xy"], len(job["layers"]))
+                lift_m = 0.0 if job["camera"] else i * _LAYER_STEP_M
+                scene.add_geometry(name, _geometry(self.o3d, shape, lift_m), material)
+        if job["camera"]:
+            self._look_freely(scene.camera, rendering, job["camera"], job["range_m"])
+        else:
+            self._look_down(scene.camera, rendering, job["range_m"], job["up_xy"], len(job["layers"]))
         return np.asarray(self.renderer.render_to_image()).copy()
 
     def _look_down(self, camera: Any, rendering: Any, range_m: float, up_xy: tuple[float, float], layers: int) -> None:
@@ -84,50 +90,33 @@ class OffScreen:
         camera.set_projection(rendering.Camera.Projection.Ortho, -r, r, -r, r, 0.1, height_m + 2 * _LAYER_STEP_M)
         camera.look_at([0, 0, 0], [0, 0, height_m], [*up_xy, 0])
 
+    def _look_freely(self, camera: Any, rendering: Any, view: dict[str, Any], range_m: float) -> None:
+        vertical = rendering.Camera.FovType.Vertical
+        camera.set_projection(float(np.degrees(view["fov_rad"])), 1.0, 0.5, 6 * range_m, vertical)
+        camera.look_at(view["target_m"], view["eye_m"], [0, 0, 1])
+
+
+def _sibling(name: str) -> Any:
+    """A file beside this one as a module, without the package around it."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 def show(o3d: Any, job: dict[str, Any]) -> None:
-    """A window on a list of scenes; blocks until it is closed. Its actions (menu and panel) step through them."""
-    from open3d.visualization import gui
-
-    app = gui.Application.instance
+    """A window that plays a list of scenes; blocks until it is closed."""
+    app = o3d.visualization.gui.Application.instance
     app.initialize()
-    window = o3d.visualization.O3DVisualizer(job["frames"][0]["title"], 1440, 1000)
-    window.show_settings = True
-    window.show_skybox(False)
-    window.set_background(_linear(job["background"]), None)
-    state = {"at": 0}
-
-    def put(step: int) -> None:
-        previous = job["frames"][state["at"]]
-        state["at"] = (state["at"] + step) % len(job["frames"])
-        _put_frame(o3d, window, previous if step else None, job["frames"][state["at"]])
-
-    put(0)
-    first = job["frames"][0]
-    back = -0.55 * first["range_m"] * np.array([*first["up_xy"], 0])
-    eye = np.asarray(back + [0, 0, 0.4 * first["range_m"]], np.float32)
-    window.setup_camera(60.0, np.asarray(-0.35 * back, np.float32), eye, np.array([0, 0, 1], np.float32))
-    if len(job["frames"]) > 1:
-        window.add_action("Next frame", lambda _: put(1))
-        window.add_action("Previous frame", lambda _: put(-1))
-    window.scene.view.set_post_processing(False)  # tone mapping would change the colours
-    app.add_window(window)
-    app.run()
-
-
-def _put_frame(o3d: Any, window: Any, previous: dict[str, Any] | None, frame: dict[str, Any]) -> None:
-    if previous is not None:
-        for name, shape in previous["layers"]:
-            if len(shape["xyz_m"]):
-                window.remove_geometry(name)
-        window.clear_3d_labels()
+    player = _sibling("player").Player(len(job["frames"]))
     material = _material(o3d.visualization.rendering, 2.0)
-    for name, shape in frame["layers"]:
-        if len(shape["xyz_m"]):
-            window.add_geometry(name, _geometry(o3d, shape), material)
-    for text, place in frame["labels"]:
-        window.add_3d_label(place, text)
-    window.title = frame["title"]
+    # Kept by its name: Open3D's own reference to it is not enough for Python's callbacks.
+    window = _sibling("open3d_window").SceneWindow(
+        o3d, job, player, _geometry, material, _linear(job["background"])
+    )
+    app.run()
+    del window
 
 
 def _answer(off_screen: OffScreen, o3d: Any, job: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from bev.structures.conventions import CLASSES
 
+POINT_COLORS = ("height", "intensity", "camera", "distance")
+
 
 @dataclass(frozen=True)
 class DrawOptions:
@@ -19,6 +21,11 @@ class DrawOptions:
         tile_width_px: width of one camera image in the picture; line width and text scale with it.
         bev_position: ``right`` of the images, ``below`` them, or ``auto``: below where the images are wide strips.
         labels: write class and score at each box of the images.
+        point_color: what the colours of the points mean: their height above the ground, the LiDAR's intensity, the
+            colour in which the cameras see them, or their distance from the origin.
+        view: the scene straight from above (``bev``), or ``free``: in perspective from behind and above the vehicle.
+        azimuth_rad: turns the free view around the vehicle, counter-clockwise seen from above.
+        elevation_rad: how steeply the free view looks down.
 
     Raises:
         ValueError: a number is out of its range.
@@ -30,6 +37,10 @@ class DrawOptions:
     tile_width_px: int = 640
     bev_position: Literal["auto", "right", "below"] = "auto"
     labels: bool = True
+    point_color: Literal["height", "intensity", "camera", "distance"] = "height"
+    view: Literal["bev", "free"] = "bev"
+    azimuth_rad: float = 0.0
+    elevation_rad: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.score_threshold <= 1:
@@ -40,3 +51,9 @@ class DrawOptions:
             raise ValueError(f"tile_width_px is {self.tile_width_px}, expected 64..4096")
         if self.bev_position not in ("auto", "right", "below"):
             raise ValueError(f"bev_position is {self.bev_position!r}, expected auto, right or below")
+        if self.point_color not in POINT_COLORS:
+            raise ValueError(f"point_color is {self.point_color!r}, expected one of {', '.join(POINT_COLORS)}")
+        if self.view not in ("bev", "free"):
+            raise ValueError(f"view is {self.view!r}, expected bev or free")
+        if not 0 <= self.elevation_rad <= 1.5:  # false for NaN, too; straight down, nothing says which way is up
+            raise ValueError(f"elevation_rad is {self.elevation_rad}, expected 0..1.5 rad")

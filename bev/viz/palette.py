@@ -42,7 +42,7 @@ SHADOW = Color(8, 10, 14)
 GROUND_TRUTH = Color(255, 255, 255)
 EGO = Color(226, 231, 239)
 
-_OF_CLASS = {
+CLASS_COLORS = {
     "car": Color(255, 158, 0),
     "truck": Color(255, 32, 32),
     "construction_vehicle": Color(212, 21, 191),
@@ -56,25 +56,54 @@ _OF_CLASS = {
 }
 
 # Dark blue to pale yellow, darker than the class colours so that boxes stay in front of the points.
-_HEIGHT_STOPS = np.array(
+_POINT_STOPS = np.array(
     [[58, 64, 122], [54, 92, 141], [45, 125, 139], [66, 157, 124], [148, 184, 96], [222, 206, 112]]
 )
 HEIGHT_RANGE_M = (-0.5, 4.0)
+# From the ground's own dark over violet and orange to pale yellow: brightness rises all the way.
+_HEAT_STOPS = np.array([[24, 26, 44], [66, 32, 104], [128, 45, 118], [192, 66, 92], [236, 120, 52], [252, 226, 150]])
+# Lines of plots, on PAGE, told apart as the classes are; for what is no class.
+SERIES = (
+    Color(96, 192, 224),
+    Color(224, 160, 0),
+    Color(224, 224, 224),
+    Color(128, 96, 224),
+    Color(224, 96, 128),
+    Color(160, 128, 0),
+    Color(224, 192, 128),
+    Color(64, 160, 192),
+)
+MAP = Color(38, 46, 60)
+MARK = Color(255, 255, 90)
 
 
 def class_color(name: str, index: int = 0) -> Color:
     """Colour of a class; names outside the nuScenes detection classes get a hue by ``index``, golden-angle spaced."""
-    if name in _OF_CLASS:
-        return _OF_CLASS[name]
+    if name in CLASS_COLORS:
+        return CLASS_COLORS[name]
     return Color(*(round(255 * c) for c in colorsys.hsv_to_rgb((0.09 + 0.618034 * index) % 1.0, 0.65, 0.95)))
+
+
+def _between(position: Array, stops: Array) -> NDArray[np.uint8]:
+    position = np.nan_to_num(np.asarray(position, np.float64)).clip(0, 1) * (len(stops) - 1)
+    channels = [np.interp(position, np.arange(len(stops)), stops[:, c]) for c in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
+
+
+def ramp_colors(position: Array) -> NDArray[np.uint8]:
+    """(...) places 0..1 on the ramp of the points -> (..., 3) sRGB; clamped, NaN as 0."""
+    return _between(position, _POINT_STOPS)
+
+
+def heat_colors(position: Array) -> NDArray[np.uint8]:
+    """(...) values 0..1 of a heat map -> (..., 3) sRGB; clamped, NaN as 0. Read by brightness alone, too."""
+    return _between(position, _HEAT_STOPS)
 
 
 def height_colors(height_m: Array) -> NDArray[np.uint8]:
     """(P,) heights above the ground, m -> (P, 3) sRGB; clamped to HEIGHT_RANGE_M, NaN as the lowest."""
     low, high = HEIGHT_RANGE_M
-    position = np.nan_to_num((np.asarray(height_m) - low) / (high - low)).clip(0, 1) * (len(_HEIGHT_STOPS) - 1)
-    channels = [np.interp(position, np.arange(len(_HEIGHT_STOPS)), _HEIGHT_STOPS[:, c]) for c in range(3)]
-    return np.stack(channels, -1).round().astype(np.uint8)
+    return ramp_colors((np.asarray(height_m) - low) / (high - low))
 
 
 def ink_on(color: Color) -> Color:

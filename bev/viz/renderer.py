@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,7 +54,8 @@ class BEVRenderer:
             self._worker = _Worker()
 
     def render(self, scene: Scene, side_px: int) -> Picture:
-        """(side_px, side_px, 3) uint8 RGB: x and y within ``scene.range_m`` of the origin, ``scene.up_xy`` up.
+        """(side_px, side_px, 3) uint8 RGB: x and y within ``scene.range_m`` of the origin, ``scene.up_xy`` up; or what
+        ``scene.camera`` sees.
 
         Raises:
             RenderError: Open3D cannot draw.
@@ -74,8 +76,7 @@ class BEVRenderer:
         Raises:
             RenderError: there is no display, or Open3D cannot draw.
         """
-        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise RenderError("a window needs a display (DISPLAY is not set); pictures can be written without one")
+        check_display()
         frames = [
             {"title": title, "labels": [(label.text, label.xyz_m) for label in scene.labels], **_packed(scene)}
             for scene, title in zip(scenes, titles)
@@ -104,10 +105,17 @@ class BEVRenderer:
             raise
 
 
+def check_display() -> None:
+    """Raise RenderError where no window can open: asked before the frames of one are prepared."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise RenderError("a window needs a display (DISPLAY is not set); pictures can be written without one")
+
+
 def _packed(scene: Scene) -> dict[str, Any]:
     """A scene in plain types: the worker knows none of ours."""
     layers = [(layer.name, _packed_shape(layer.shape)) for layer in scene.layers]
-    return {"layers": layers, "up_xy": scene.up_xy, "range_m": scene.range_m}
+    camera = None if scene.camera is None else asdict(scene.camera)
+    return {"layers": layers, "up_xy": scene.up_xy, "range_m": scene.range_m, "camera": camera}
 
 
 def _packed_shape(shape: Points | Mesh) -> dict[str, Any]:

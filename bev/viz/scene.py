@@ -68,6 +68,15 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """Where a perspective picture is taken from, m, in the reference frame; ``fov_rad`` is the vertical angle."""
+
+    eye_m: tuple[float, float, float]
+    target_m: tuple[float, float, float]
+    fov_rad: float
+
+
+@dataclass(frozen=True)
 class Scene:
     """One frame in its reference frame.
 
@@ -76,12 +85,14 @@ class Scene:
         labels: written over everything.
         up_xy: direction of the reference frame that points up in the bird's-eye view (forward).
         range_m: what lies farther to any side is not shown.
+        camera: of the perspective view; None: straight from above.
     """
 
     layers: tuple[Layer, ...]
     labels: tuple[Label, ...]
     up_xy: tuple[float, float]
     range_m: float
+    camera: Camera | None = None
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
@@ -129,6 +140,31 @@ def triangles(corners_m: Array, color: Color) -> Mesh:
     return Mesh(
         flat, np.tile(np.array(color, np.uint8), (len(flat), 1)), np.arange(len(flat), dtype=np.int32).reshape(-1, 3)
     )
+
+
+def carpet(
+    color: NDArray[np.uint8], shown: NDArray[np.bool_], x_m: tuple[float, float], y_m: tuple[float, float], z_m: float
+) -> Mesh:
+    """A picture on the ground; neighbours of one colour in a row become one rectangle.
+
+    Args:
+        color: (Y, X, 3) uint8 sRGB.
+        shown: (Y, X) bool.
+        x_m, y_m: (low, high) of its edges.
+        z_m: height.
+    """
+    rows, columns = shown.shape
+    code = np.where(shown, color.astype(np.int64) @ [1 << 16, 1 << 8, 1], -1)
+    starts = np.concatenate([np.ones((rows, 1), bool), code[:, 1:] != code[:, :-1]], 1)
+    row, first = np.nonzero(starts)
+    last = np.append(np.where(np.diff(row) == 0, first[1:], columns), columns)[: len(first)]
+    kept = code[row, first] >= 0
+    row, first, last = row[kept], first[kept], last[kept]
+    x = [x_m[0] + (x_m[1] - x_m[0]) * c / columns for c in (first, last)]
+    y = [y_m[0] + (y_m[1] - y_m[0]) * r / rows for r in (row, row + 1)]
+    corners = [np.stack([x[i], y[j], np.full(len(row), z_m)], -1) for i, j in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    faces = (np.array([[0, 1, 2], [0, 2, 3]]) + 4 * np.arange(len(row))[:, None, None]).reshape(-1, 3)
+    return Mesh(np.stack(corners, 1).reshape(-1, 3), np.repeat(color[row, first], 4, 0), faces.astype(np.int32))
 
 
 def ring(radius_m: float, height_m: float, width_m: float, color: Color, steps: int = 180) -> Mesh:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,10 @@ from bev.data import NuScenesDataset
 from bev.data.draw import Draw
 from bev.engine import test
 from bev.evaluation.nuscenes.submission import boxes_of, read_submission, to_ref
-from bev.registry import DATASETS, ConfigError
-from bev.structures import Boxes3D, Sample
+from bev.registry import DATASETS, ConfigError, suggest
+from bev.structures import Batch, Boxes3D, Sample
+from bev.viz.recorder import Insight, Recorder
+from bev.viz.tracks import TrackHistory, read_tracks
 
 # What a data set of a configuration is told so that its pictures are drawn whole and with LiDAR points.
 _FULL_SIZE: dict[str, Any] = {"image": None, "load_points": True, "transforms": [], "cache": "none"}
@@ -57,6 +60,47 @@ class Chosen(Dataset[Sample]):
     def faults(self) -> Any:
         """Unreadable files, as the data set counts them."""
         return self.frames.faults()
+
+
+def tokens_of_scene(frames: Any, scene: str) -> list[str]:
+    """Tokens of a scene's frames in a data set, in its order; raises ConfigError, naming near ones, for another."""
+    names = frames.index.scenes
+    if scene not in names:
+        raise ConfigError(f"--scene: {frames.root} has no scene {scene}{suggest(scene, names)}")
+    found = [t for t, row in zip(frames.tokens, frames.frames) if names[int(frames.index.scene[int(row)])] == scene]
+    if not found:
+        raise ConfigError(f"--scene: split {frames.split} has no frame of {scene}")
+    return found
+
+
+def first_scene(frames: Any) -> str:
+    """Name of the scene of a data set's first frame; raises ConfigError where there is none."""
+    if not len(frames):
+        raise ConfigError(f"split {frames.split} of {frames.root} has no frames to draw")
+    return str(frames.index.scenes[int(frames.index.scene[int(frames.frames[0])])])
+
+
+def scenes_of(frames: Any) -> list[list[str]]:
+    """Tokens of every scene in a data set, in the order of time."""
+    by_scene: dict[int, list[str]] = {}
+    for token, row in zip(frames.tokens, frames.frames):
+        by_scene.setdefault(int(frames.index.scene[int(row)]), []).append(token)
+    return list(by_scene.values())
+
+
+def tracked(
+    path: str, frames: NuScenesDataset, wanted: Sequence[str] | None, count: int
+) -> tuple[list[int], Mapping[str, Boxes3D], TrackHistory]:
+    """As :func:`submitted`, of a tracking submission; and the tracks.
+
+    Raises:
+        FileError, ConfigError: as there.
+    """
+    results = read_tracks(path).results
+    chosen = _there(path, set(results), frames, wanted, count)
+    history = TrackHistory(results, scenes_of(frames))
+    tokens, poses = frames.tokens, frames.poses()
+    return chosen, {tokens[i]: history.boxes(tokens[i], poses[i], frames.frame) for i in chosen}, history
 
 
 def choose(tokens: Sequence[str], wanted: Sequence[str] | None, count: int, where: str) -> list[int]:
@@ -104,23 +148,32 @@ def submitted(
             it, or it has none at all.
     """
     found = read_submission(results).results
-    known, split = set(frames.tokens), f"split {frames.split} of {frames.root}"
-    for token in found:
-        if token not in known:
-            raise ConfigError(f"{results} was not made for {split}: its frame {token} is not there")
-    there = [i for i, token in enumerate(frames.tokens) if token in found]
-    if 0 < len(there) < len(frames):
-        note = f"{results} has {len(there)} of the {len(frames)} frames of {split}; only those can be drawn"
-        print(note, file=sys.stderr)
+    chosen = _there(results, set(found), frames, wanted, count)
     tokens, poses = frames.tokens, frames.poses()
-    where = results if known.issuperset(wanted or ()) else split
-    chosen = [there[i] for i in choose([tokens[i] for i in there], wanted, count, where)]
     return chosen, {tokens[i]: to_ref(boxes_of(found[tokens[i]]), poses[i], frames.frame) for i in chosen}
 
 
+def _there(path: str, found: set[str], frames: NuScenesDataset, wanted: Sequence[str] | None, count: int) -> list[int]:
+    """Positions of the frames to draw among those that a submission has."""
+    known, split = set(frames.tokens), f"split {frames.split} of {frames.root}"
+    for token in sorted(found - known)[:1]:
+        raise ConfigError(f"{path} was not made for {split}: its frame {token} is not there")
+    there = [i for i, token in enumerate(frames.tokens) if token in found]
+    if 0 < len(there) < len(frames):
+        note = f"{path} has {len(there)} of the {len(frames)} frames of {split}; only those can be drawn"
+        print(note, file=sys.stderr)
+    where = path if known.issuperset(wanted or ()) else split
+    return [there[i] for i in choose([frames.tokens[i] for i in there], wanted, count, where)]
+
+
 def predicted(
-    cfg: Config, checkpoint: str, wanted: Sequence[str] | None, count: int
-) -> tuple[Any, list[int], Mapping[str, Boxes3D]]:
+    cfg: Config,
+    checkpoint: str,
+    wanted: Sequence[str] | None,
+    count: int,
+    scene: str | None = None,
+    recorder: Recorder | None = None,
+) -> tuple[Any, list[int], Mapping[str, Boxes3D], Mapping[str, Insight]]:
     """The test frames of a configuration at full size, positions of those to draw, and what a checkpoint finds there.
 
     Nothing but those is predicted (and, for a detector that carries a memory, the frames before them), and nothing is
@@ -128,6 +181,8 @@ def predicted(
 
     Args:
         cfg: prepared by :func:`bev.engine.prepare`; not changed.
+        scene: all frames of this scene, in place of ``wanted``; empty for the first one.
+        recorder: notes what the model computes on its way, which is the last result, by token.
 
     Raises:
         ConfigError, CheckpointError: the configuration or the checkpoint cannot be used, a frame is not there.
@@ -138,12 +193,22 @@ def predicted(
     frames = DATASETS.build(node)
     part = node.get("split")
     where = f"split {part} of {node.get('root')}" if part else f"the test frames of {cfg.filename}"
+    if scene is not None:
+        wanted = tokens_of_scene(frames, scene or first_scene(frames))
     positions = choose(frames.tokens, wanted, count, where)
     cfg = cfg.copy()
     boxes: dict[str, Boxes3D] = {}
     # A configuration that chose a sampler walks through recordings: a frame in their middle needs those before it.
     read = with_their_past(frames, positions) if cfg.test_dataloader.get("sampler") else positions
     cfg.test_dataloader = {**cfg.test_dataloader, "dataset": Chosen(frames, read)}
+    insights: dict[str, Insight] = {}
+
+    def keep(batch: Batch, found: list[Boxes3D]) -> None:
+        boxes.update(zip(batch.tokens, found))
+        if recorder is not None:
+            insights.update(zip(batch.tokens, recorder.take(batch)))
+
     cfg.test_evaluator = []
-    test(cfg, checkpoint, on_result=lambda batch, found: boxes.update(zip(batch.tokens, found)))
-    return full_size(node), positions, boxes
+    with recorder or nullcontext():
+        test(cfg, checkpoint, on_result=keep)
+    return full_size(node), positions, boxes, insights

@@ -49,8 +49,10 @@ class BoxLayer:
         return class_color(self.class_names[label], label) if self.by_class else GROUND_TRUTH
 
     def caption(self, index: int) -> str:
-        """Text of one box: its class, and its score where that means something."""
+        """Text of one box: its class and, of predictions, the track's number or else the score."""
         name = self.class_name(index).replace("_", " ")
+        if self.scores and self.boxes.track_id is not None:
+            return f"{name} #{int(self.boxes.track_id[index])}"
         return f"{name} {float(self.boxes.score[index]):.2f}" if self.scores else name
 
     def corners_m(self) -> NDArray[np.float64]:
@@ -69,7 +71,8 @@ def box_layers(sample: Sample, predictions: Boxes3D | None, options: DrawOptions
     if predictions is not None:
         kept = predictions.to("cpu")
         kept = _drawable(kept[kept.score >= options.score_threshold])
-        layers.append(BoxLayer("prediction", kept, options.class_names, by_class=True, scores=True))
+        name = "prediction" if kept.track_id is None else "track"
+        layers.append(BoxLayer(name, kept, options.class_names, by_class=True, scores=True))
     if sample.boxes is not None:
         truth = _drawable(sample.boxes.to("cpu"))
         alone = predictions is None

@@ -7,7 +7,7 @@ import torch
 from bev.structures import Boxes3D
 from bev.viz import DrawOptions
 from bev.viz.cameras import clip_polygon, dash, draw_camera, project_homogeneous
-from bev.viz.palette import _OF_CLASS, class_color
+from bev.viz.palette import CLASS_COLORS, class_color
 from bev.viz.style import BoxLayer
 from tests.models.rigs import random_boxes, ring_rig
 
@@ -62,7 +62,7 @@ def test_boxes_change_pixels_near_themselves_alone():
 
 
 def test_class_colours_differ():
-    colors = [class_color(name) for name in _OF_CLASS]
+    colors = [class_color(name) for name in CLASS_COLORS]
     assert len(set(colors)) == 10
     assert class_color("unicycle", 3) != class_color("unicycle", 4)
 

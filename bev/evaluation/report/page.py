@@ -13,13 +13,14 @@ from pathlib import Path
 Cell = str | float | int | None
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1a1d23;background:#fff;max-width:1180px;margin:2em auto;padding:0 1.2em}
-h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.2em;margin-top:2.2em;border-bottom:1px solid #d5d9e0}
+body{font:15px/1.5 system-ui,sans-serif;color:#ecf0f6;background:#10131a}
+body{max-width:1180px;margin:2em auto;padding:0 1.2em}
+h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.2em;margin-top:2.2em;border-bottom:1px solid #3a4354}
 p{max-width:75ch}table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding:.3em 0}
-th,td{padding:.2em .8em;text-align:right;border-bottom:1px solid #e6e9ee}th:first-child,td:first-child{text-align:left}
-thead th{border-bottom:2px solid #8a93a3}.scroll{overflow-x:auto}
-figure{margin:1em 0}figure img{max-width:100%;height:auto}figcaption{color:#555d6b;font-size:.9em}
+th,td{padding:.2em .8em;text-align:right;border-bottom:1px solid #2a3140}th:first-child,td:first-child{text-align:left}
+thead th{border-bottom:2px solid #5a6678}.scroll{overflow-x:auto}
+figure{margin:1em 0}figure img{max-width:100%;height:auto}figcaption{color:#96a0b0;font-size:.9em}
 .gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:1em}.gallery figure{margin:0}
 """
 
