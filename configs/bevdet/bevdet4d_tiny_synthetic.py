@@ -59,4 +59,4 @@ val_dataloader = dict(batch_size=4, sampler=dict(type="SceneEvalSampler"))
 test_dataloader = val_dataloader
 # A CenterPoint head is convolutions, too.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(pts_bbox_head=dict(lr_mult=1.0))))
-train_cfg = dict(max_steps=6000)
+train_cfg = dict(max_steps=5000)

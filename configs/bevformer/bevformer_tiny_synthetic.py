@@ -1,4 +1,4 @@
-"""A BEVFormer of 1.6 M parameters for the synthetic world, for two CPU cores.
+"""A BEVFormer of 0.8 M parameters for the synthetic world, for two CPU cores.
 
 Not a published network: a small backbone, one level at stride 8, a map of 50x50 cells, two encoder and three decoder
 layers; class centres and depth on the images as further losses, and most queries begin at the peaks of those. The parts

@@ -1,12 +1,13 @@
 """Which frames are drawn and with which boxes: spread, by token, from submissions of this and other splits."""
 
+import numpy as np
 import pytest
 
 from bev.data import NuScenesDataset
 from bev.data.draw import Draw
 from bev.evaluation.nuscenes.submission import detections, to_global, write_submission
 from bev.registry import ConfigError
-from bev.viz.sources import Chosen, choose, submitted
+from bev.viz.sources import Chosen, choose, submitted, with_their_past
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,21 @@ def test_chosen_frames_take_positions_and_draws(frames):
     chosen = Chosen(frames, [4, 1])
     assert len(chosen) == 2 and chosen[0].token == frames.tokens[4]
     assert chosen[Draw(1, (0, 1))].token == frames.tokens[1]
+
+
+class _Recordings:
+    """Ten frames of three recordings, the second and the third entangled."""
+
+    def scene_of_samples(self):
+        return np.array([0, 0, 0, 1, 1, 2, 1, 2, 2, 0])
+
+
+def test_what_is_before_the_chosen_frames():
+    frames = _Recordings()
+    assert with_their_past(frames, [6]) == [3, 4, 6]
+    assert with_their_past(frames, [7, 1]) == [0, 1, 5, 7]
+    assert with_their_past(frames, [0, 9]) == [0, 1, 2, 9]
+    assert Chosen(frames, [3, 4, 9]).scene_of_samples().tolist() == [1, 1, 0]
 
 
 def test_a_whole_submission(frames, tmp_path, capsys):

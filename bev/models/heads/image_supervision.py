@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bev.models.heads.image_center_head import CenterMaps, CenterTargets, ImageCenterHead
+from bev.models.heads.image_center_head import CenterMaps, ImageCenterHead
 from bev.models.losses.depth import batch_depth_targets, depth_loss
 from bev.registry import MODELS
 from bev.structures import Batch, Boxes3D
@@ -31,10 +31,11 @@ class ImageSupervision(nn.Module):
 
     def counts(self, batch: Batch, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
         """``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""
-        centers = sum(len(t.camera) for t in self._center_targets(batch, boxes))
+        centers = sum(len(t.camera) for t in self.image_head.batch_targets(batch, boxes))
         counts = {"centers": torch.tensor(float(centers), device=batch.rig.device)}
         if self.weights["depth"]:
-            counts["depth"] = (self.image_head.depth_bins.index(self._depth_targets(batch)) >= 0).sum().float()
+            depth_m = batch_depth_targets(batch, self.image_head.stride_px)
+            counts["depth"] = (self.image_head.depth_bins.index(depth_m) >= 0).sum().float()
         return counts
 
     def forward(
@@ -48,15 +49,10 @@ class ImageSupervision(nn.Module):
             boxes: ground truth, one entry a frame.
             factors: what to divide by, see :meth:`counts`.
         """
-        terms = self.image_head.loss(maps, self._center_targets(batch, boxes), factors["centers"])
+        terms = self.image_head.loss(maps, self.image_head.batch_targets(batch, boxes), factors["centers"])
         losses = {name: self.weights[name.removeprefix("loss_")] * term for name, term in terms.items()}
         if self.weights["depth"]:
-            total = depth_loss(maps.depth_logits, self._depth_targets(batch), self.image_head.depth_bins)
+            depth_m = batch_depth_targets(batch, self.image_head.stride_px)
+            total = depth_loss(maps.depth_logits, depth_m, self.image_head.depth_bins)
             losses["loss_depth"] = self.weights["depth"] * total / factors["depth"].clamp(min=1)
         return losses
-
-    def _center_targets(self, batch: Batch, boxes: Sequence[Boxes3D]) -> list[CenterTargets]:
-        return self.image_head.batch_targets(batch, boxes)
-
-    def _depth_targets(self, batch: Batch) -> Tensor:
-        return batch_depth_targets(batch, self.image_head.stride_px)

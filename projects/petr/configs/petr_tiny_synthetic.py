@@ -1,4 +1,4 @@
-"""A PETR of 1 M parameters for the synthetic world, for two CPU cores.
+"""A PETR of 0.6 M parameters for the synthetic world, for two CPU cores.
 
 Not a published network: a small backbone, tokens at stride 8, three decoder layers; class centres and
 depth on the images as further losses, and most queries begin at the peaks of those. Otherwise the head is PETR's.

@@ -1,4 +1,4 @@
-"""A StreamPETR of 1 M parameters for the synthetic world, for two CPU cores.
+"""A StreamPETR of 0.7 M parameters for the synthetic world, for two CPU cores.
 
 Not a published network: a small backbone, tokens at stride 8, three decoder layers, 50 queries remembered of a frame;
 class centres and depth on the images as further losses, and most fresh queries begin at the peaks of those. Otherwise
