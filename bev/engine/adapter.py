@@ -43,8 +43,8 @@ def _data_parallel(door: nn.Module, find_unused_parameters: bool) -> Distributed
     they are, before evaluation and saving (``broadcast_buffers``). Once a step it would cost a wait for each other."""
     # The option's new name since torch 2.13; the old one warns there.
     known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(door, find_unused_parameters=find_unused_parameters, **{name: False})
+    options: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    return DistributedDataParallel(door, find_unused_parameters=find_unused_parameters, **options)
 
 
 @MODEL_WRAPPERS.register_module()
