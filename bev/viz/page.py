@@ -83,7 +83,7 @@ def _fill(page: Mapping[str, Any], title: str) -> str:
     parts = {
         "@TITLE@": html.escape(title),
         "@STYLE@": (_WEB / "viewer.css").read_text(encoding="utf-8"),
-        "@SCRIPT@": (_WEB / "viewer.js").read_text(encoding="utf-8"),
+        "@SCRIPT@": "".join((_WEB / name).read_text(encoding="utf-8") for name in ("viewer.js", "app.js")),
         "@DATA@": data,
     }
     text = (_WEB / "page.html").read_text(encoding="utf-8")
