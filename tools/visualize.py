@@ -21,4 +21,4 @@ def run() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(run, also=(ImportError, RenderError, ValueError)))
+    sys.exit(main(run, also=(ImportError, RenderError)))

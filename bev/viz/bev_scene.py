@@ -101,7 +101,7 @@ def build_scene(
         overlay: tracks, pictures on the ground and marks, all in the same frame.
 
     Raises:
-        ValueError: the points cannot be coloured as the options ask.
+        ConfigError: the points cannot be coloured as the options ask.
     """
     frame = ref_frame(sample)
     # In perspective, what is near is large anyway.

@@ -51,7 +51,7 @@ def frame_picture(
         (height, width, 3) uint8, RGB.
 
     Raises:
-        ValueError: the points cannot be coloured as the options ask.
+        ConfigError: the points cannot be coloured as the options ask.
         ImportError, RenderError: Open3D is not installed or cannot draw here.
     """
     renderer = renderer or shared_renderer()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bev.registry import ConfigError
 from bev.structures import CameraRig, Sample
 from bev.viz.overlay import CameraHeat, Marks, Overlay, Raster
 from bev.viz.palette import heat_colors
@@ -28,7 +29,7 @@ def with_insight(overlay: Overlay, insight: Insight, sample: Sample, depth: bool
         bev: show the bird's-eye-view features.
 
     Raises:
-        ValueError: the detector has no such thing.
+        ConfigError: the detector has no such thing.
     """
     img_from_network = _img_from_network(insight.rig, sample.rig)
     if depth:
@@ -47,7 +48,7 @@ def _img_from_network(network: CameraRig, drawn: CameraRig) -> NDArray[np.float6
 
 def _features(insight: Insight) -> Raster:
     if insight.bev is None:
-        raise ValueError("this model has no bird's-eye-view features to draw (DETR3D has none)")
+        raise ConfigError("this model has no bird's-eye-view features to draw (DETR3D has none)")
     top = float(np.quantile(insight.bev, 0.95)) or 1.0  # the grid's rim is often far longer than the rest
     low = float(insight.bev.min())
     # 24 steps are as fine as the eye sees here, and neighbours of one step become one rectangle.
@@ -58,7 +59,7 @@ def _features(insight: Insight) -> Raster:
 
 def _depth(insight: Insight, img_from_network: NDArray[np.float64], sample: Sample) -> CameraHeat:
     if insight.depth_m is None:
-        raise ValueError("this model has no depth distribution to draw")
+        raise ConfigError("this model has no depth distribution to draw")
     low, high = insight.depth_range_m
     value = (insight.depth_m - low) / max(high - low, 1e-9)
     height, width = sample.images.shape[-2:]

@@ -14,6 +14,7 @@ from bev.geometry.ground import ground_mask
 from bev.geometry.range_image import elevation_row, range_image
 from bev.geometry.voxels import voxel_downsample
 from bev.models.losses.depth import lidar_depth_targets
+from bev.registry import ConfigError
 from bev.structures import CameraRig, Sample
 from bev.viz.bev_scene import camera_rows, ref_frame
 from bev.viz.layout import mosaic
@@ -40,10 +41,10 @@ def lidar_sheet(sample: Sample, options: DrawOptions = DrawOptions()) -> Picture
         (height, width, 3) uint8 RGB.
 
     Raises:
-        ValueError: there are no points.
+        ConfigError: there are no points.
     """
     if sample.points is None or not len(sample.points):
-        raise ValueError(f"frame {sample.token} has no LiDAR points to draw")
+        raise ConfigError(f"frame {sample.token} has no LiDAR points to draw")
     sample = replace(sample, points=sample.points[sample.points.xyz_m.isfinite().all(1)])
     from_above = [make(sample, options) for make in (_ground, _voxels, _colored, _boxes)]
     width = len(from_above) * _SIDE_PX + (len(from_above) - 1) * _GAP_PX

@@ -24,13 +24,15 @@ class SceneWindow:
     def __init__(self, o3d: Any, job: dict[str, Any], player: Any, geometry: Any, material: Any, background: Any):
         self.o3d, self.frames, self.player, self.geometry = o3d, job["frames"], player, geometry
         gui, rendering = o3d.visualization.gui, o3d.visualization.rendering
-        self.gui, self.hidden = gui, set()
+        self.gui = gui
+        self.hidden: set[str] = set()
         self.window = gui.Application.instance.create_window(self.frames[0]["title"], 1440, 1000)
         self.view = gui.SceneWidget()
         self.view.scene = rendering.Open3DScene(self.window.renderer)
         self.view.scene.set_background(background)
         self.view.scene.view.set_post_processing(False)  # tone mapping would change the colours
-        self.material, self.labels = material, []
+        self.material = material
+        self.labels: list[Any] = []
         self.bar = self._bar()
         self.window.add_child(self.view)
         self.window.add_child(self.bar)

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from bev.registry import ConfigError
 from bev.structures import Boxes3D, Sample
 from bev.viz import palette
 from bev.viz.bev_scene import EGO_SIZE_M, RefFrame, camera_rows, ref_frame, ring_radii_m
@@ -57,17 +58,17 @@ def write_page(
         The path.
 
     Raises:
-        ValueError: no frames, or frames of different cameras.
+        ConfigError: no frames, or frames of different cameras.
     """
     path, packed, first = Path(path), [], None
     for index in track(indices, description="page"):
         sample = frames[index]
         first = first or sample
         if sample.rig.names != first.rig.names:
-            raise ValueError(f"{path}: frames of different cameras, {first.rig.names} and {sample.rig.names}")
+            raise ConfigError(f"{path}: frames of different cameras, {first.rig.names} and {sample.rig.names}")
         packed.append(_frame(sample, boxes_of_frame(sample, predictions), options, overlay_of(sample)))
     if first is None:
-        raise ValueError(f"{path}: a page needs at least one frame")
+        raise ConfigError(f"{path}: a page needs at least one frame")
     text = _fill(_page(first, packed, options, fps), f"{first.scene} - bird's-eye view")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -82,7 +83,7 @@ def _fill(page: Mapping[str, Any], title: str) -> str:
     parts = {
         "@TITLE@": html.escape(title),
         "@STYLE@": (_WEB / "viewer.css").read_text(encoding="utf-8"),
-        "@SCRIPT@": (_WEB / "viewer.js").read_text(encoding="utf-8"),
+        "@SCRIPT@": "".join((_WEB / name).read_text(encoding="utf-8") for name in ("viewer.js", "app.js")),
         "@DATA@": data,
     }
     text = (_WEB / "page.html").read_text(encoding="utf-8")

@@ -56,12 +56,14 @@ CLASS_COLORS = {
 }
 
 # Dark blue to pale yellow, darker than the class colours so that boxes stay in front of the points.
-_POINT_STOPS = np.array(
-    [[58, 64, 122], [54, 92, 141], [45, 125, 139], [66, 157, 124], [148, 184, 96], [222, 206, 112]]
+_POINT_STOPS: Array = np.array(
+    [[58, 64, 122], [54, 92, 141], [45, 125, 139], [66, 157, 124], [148, 184, 96], [222, 206, 112]], np.float64
 )
 HEIGHT_RANGE_M = (-0.5, 4.0)
 # From the ground's own dark over violet and orange to pale yellow: brightness rises all the way.
-_HEAT_STOPS = np.array([[24, 26, 44], [66, 32, 104], [128, 45, 118], [192, 66, 92], [236, 120, 52], [252, 226, 150]])
+_HEAT_STOPS: Array = np.array(
+    [[24, 26, 44], [66, 32, 104], [128, 45, 118], [192, 66, 92], [236, 120, 52], [252, 226, 150]], np.float64
+)
 # Lines of plots, on PAGE, told apart as the classes are; for what is no class.
 SERIES = (
     Color(96, 192, 224),
@@ -85,8 +87,8 @@ def class_color(name: str, index: int = 0) -> Color:
 
 
 def _between(position: Array, stops: Array) -> NDArray[np.uint8]:
-    position = np.nan_to_num(np.asarray(position, np.float64)).clip(0, 1) * (len(stops) - 1)
-    channels = [np.interp(position, np.arange(len(stops)), stops[:, c]) for c in range(3)]
+    place = np.nan_to_num(np.asarray(position, np.float64)).clip(0, 1) * (len(stops) - 1)
+    channels = [np.interp(place, np.arange(len(stops)), stops[:, c]) for c in range(3)]
     return np.stack(channels, -1).round().astype(np.uint8)
 
 

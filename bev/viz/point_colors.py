@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from bev.geometry.colouring import colour_points
+from bev.registry import ConfigError
 from bev.structures import Sample
 from bev.viz.options import DrawOptions
 from bev.viz.palette import GRID, HEIGHT_RANGE_M, height_colors, ramp_colors
@@ -22,7 +23,7 @@ def point_colors(sample: Sample, ground_m: float, options: DrawOptions) -> NDArr
         ground_m: height of the ground in the sample's reference frame.
 
     Raises:
-        ValueError: colours by intensity of points that have none.
+        ConfigError: colours by intensity of points that have none.
     """
     assert sample.points is not None
     xyz = sample.points.xyz_m.double().cpu().numpy()
@@ -39,7 +40,7 @@ def _intensity_colors(sample: Sample) -> NDArray[np.uint8]:
     assert sample.points is not None
     if "intensity" not in sample.points.fields:
         has = ", ".join(sample.points.fields) or "positions alone"
-        raise ValueError(f"frame {sample.token}: points have no intensity to be coloured by, they have {has}")
+        raise ConfigError(f"frame {sample.token}: points have no intensity to be coloured by, they have {has}")
     return ramp_colors(point_bytes(sample) / 255)
 
 

@@ -102,7 +102,8 @@ class Recorder:
             return [self._insight(calls, batch, i) for i in range(len(batch))]
 
     def _insight(self, calls: list[tuple[nn.Module, tuple[Any, ...], Any]], batch: Batch, i: int) -> Insight:
-        rig, found = batch.rig, {"rig": _of_frame(batch.rig, i)}
+        rig = batch.rig
+        found: dict[str, Any] = {"rig": _of_frame(rig, i)}
         # The present frame is lifted first, before its mirror image and earlier frames; attention reads it last.
         lifted = next(((m, o) for m, _, o in calls if isinstance(o, LiftSplatOutput)), None)
         if lifted is not None:
