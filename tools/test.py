@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out results.json] [--show-dir DIR]``."""
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out JSON] [--report DIR] [--show-dir DIR]``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="configuration file")
     parser.add_argument("checkpoint", help="checkpoint file, or a work folder for its last one")
     parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission)")
+    parser.add_argument("--report", metavar="DIR", help="write report.html and report.md with plots into this folder")
     parser.add_argument("--show-dir", metavar="DIR", help="draw every frame into this folder")
     parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config name>)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
@@ -41,10 +42,12 @@ def run() -> int:
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
     predictions: dict[str, Boxes3D] = {}
     keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
-    metrics = test(cfg, args.checkpoint, args.out, keep)
+    metrics = test(cfg, args.checkpoint, args.out, keep, args.report)
     # JSON knows no NaN: an error that nuScenes does not define for a class is null.
     defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}
     print(json.dumps(defined, indent=2))
+    if args.report:
+        print(f"report: {args.report}/report.html")
     if args.show_dir:
         print(*draw(cfg, predictions, args.show_dir), sep="\n")
     return 0
