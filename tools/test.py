@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out results.json] [--show-dir DIR]``."""
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out JSON] [--report DIR] [--show-dir DIR]``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", help="configuration file, also of mmdet and mmdet3d (mmdet3d::FOLDER/NAME.py)")
     parser.add_argument("checkpoint", help="checkpoint file, or a work folder for its last one")
     parser.add_argument("--out", metavar="JSON", help="write the predictions (nuScenes submission, COCO results)")
+    parser.add_argument("--report", metavar="DIR", help="write report.html and report.md with plots into this folder")
     parser.add_argument("--show-dir", metavar="DIR", help="draw every frame into this folder")
     parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config name>)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
@@ -44,18 +45,20 @@ def draw(cfg: Config, predictions: dict[str, Any], directory: str) -> list[str]:
 def run() -> int:
     args = parse()
     if (foreign := openmmlab.openmmlab_config(args.config)) is not None:
-        if args.out or args.show_dir:
-            raise ConfigError("--out and --show-dir are not offered for configurations of mmdet and mmdet3d")
+        if args.out or args.show_dir or args.report:
+            raise ConfigError("--out, --report and --show-dir are not offered for configurations of mmdet and mmdet3d")
         choices = {"work_dir": args.work_dir, "launcher": args.launcher}
         print(json.dumps(openmmlab.test(foreign, args.checkpoint, args.cfg_options, **choices), indent=2))
         return 0
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
     predictions: dict[str, Any] = {}  # Boxes3D, or Boxes2D of single pictures
     keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
-    metrics = test(cfg, args.checkpoint, args.out, keep)
+    metrics = test(cfg, args.checkpoint, args.out, keep, args.report)
     # JSON knows no NaN: an error that nuScenes does not define for a class is null.
     defined = {name: None if math.isnan(value) else value for name, value in metrics.items()}
     print(json.dumps(defined, indent=2))
+    if args.report:
+        print(f"report: {args.report}/report.html")
     if args.show_dir:
         print(*draw(cfg, predictions, args.show_dir), sep="\n")
     return 0

@@ -105,6 +105,7 @@ def test(
     checkpoint: str,
     out: str | None = None,
     on_result: Callable[[Batch, list[Boxes3D]], None] | None = None,
+    report: str | None = None,
 ) -> dict[str, Any]:
     """Predict the test frames with a checkpoint (its moving average where it has one) and score them.
 
@@ -113,6 +114,7 @@ def test(
         checkpoint: file, or a work folder for its last one; every weight must fit.
         out: where the results go: becomes the argument ``out`` of the first metric of ``test_evaluator``.
         on_result: called with every batch and its predictions, e.g. to draw them.
+        report: folder for the report page: becomes the argument ``report`` of the same metric.
 
     Returns:
         Metrics by name.
@@ -126,9 +128,9 @@ def test(
     cfg.test_cfg = cfg.get("test_cfg") or {}
     unused = {"checkpoint": None, "scalars": None, "param_scheduler": None}
     cfg.default_hooks = {**(cfg.get("default_hooks") or {}), **unused}
-    if out is not None and cfg.get("test_evaluator"):
+    if cfg.get("test_evaluator"):
         first: Any = cfg.test_evaluator if isinstance(cfg.test_evaluator, Mapping) else cfg.test_evaluator[0]
-        first["out"] = out
+        first.update({name: value for name, value in (("out", out), ("report", report)) if value is not None})
     runner = Runner(cfg)
     if on_result is not None:
         runner.register_hook(_ResultHook(on_result))

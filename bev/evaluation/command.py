@@ -15,6 +15,7 @@ from bev.evaluation.nuscenes.bootstrap import compare_scenes
 from bev.evaluation.nuscenes.full_report import write_nuscenes_report
 from bev.evaluation.nuscenes.report import print_comparison, print_scores, save_scores
 from bev.evaluation.nuscenes.samples import chosen_tokens
+from bev.evaluation.nuscenes.scores import Scores
 from bev.evaluation.nuscenes.settings import DetectionSettings, read_settings
 from bev.evaluation.tracking import evaluate_tracking, is_tracking_file
 from bev.evaluation.tracking.report import print_tracking_scores, write_tracking_report
@@ -107,13 +108,14 @@ def _run_coco(request: Request) -> int:
     assert request.coco is not None
     done = evaluate_coco(request.results, request.coco)
     print(json.dumps({name: value for name, value in done.scores.items() if name != "classes"}, indent=2))
-    _save(request, done.scores)
+    if request.out:  # said by no line: what is printed is JSON, for other programs to read
+        save_scores(request.out, done.scores)
     if request.report:
         print(f"report: {write_coco_report(request.report, done)}")
     return 0
 
 
-def _save(request: Request, scores: dict) -> None:
+def _save(request: Request, scores: Scores) -> None:
     if request.out:
         save_scores(request.out, scores)
         print(f"scores: {request.out}")

@@ -104,6 +104,7 @@ def tracked_boxes(token: str, boxes: Boxes3D) -> list[TrackedBox]:
         [CLASSES[i] for i in boxes.label.tolist()],
         boxes.score.tolist(),
     )
-    rows = [TrackedBox(token, *map(tuple, row[:4]), str(row[4]), *row[5:]) for row in columns]
-    rows = [row for row in rows if row.tracking_name in TRACKING_CLASSES]
+    # TrackedBox takes tuples of known lengths, which the columns' rows have.
+    every: list[Any] = [[token, *map(tuple, row[:4]), str(row[4]), *row[5:]] for row in columns]
+    rows = [TrackedBox(*row) for row in every if row[6] in TRACKING_CLASSES]
     return sorted(rows, key=lambda row: -row.tracking_score)[:MAX_BOXES]

@@ -24,6 +24,7 @@ from bev.evaluation.nuscenes.settings import DetectionSettings
 from bev.evaluation.nuscenes.submission import detections, write_submission
 from bev.structures.conventions import CLASSES
 from tests.evaluation.devkit_referee import assert_identical, official
+from tests.evaluation.odd_columns import odd_case
 from tests.evaluation.random_columns import random_case
 
 pytest.importorskip("nuscenes")
@@ -142,3 +143,11 @@ def test_identical_on_the_synthetic_folder(synthetic_root: Path, tmp_path: Path)
     found, compared = differences(ours, *evaluate_official(*where))
     assert not found and compared == 7 + 1 + 10 * 10 + 10 * 4 * 8 * 101
     assert ours.scores["mAP"] > 0.1
+
+
+def test_identical_on_odd_values() -> None:
+    for seed in range(24):
+        choice = CHALLENGE if seed % 3 else DetectionSettings({"car": 2.0}, (0.5, 1.0, 2.0, 3.0), 2.0, 0.0, 0.0)
+        truth, predicted, surroundings, samples = odd_case(seed)
+        with np.errstate(all="ignore"):  # overflows, in the devkit as here
+            compare((truth, predicted, surroundings), choice)

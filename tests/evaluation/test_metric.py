@@ -88,6 +88,14 @@ def test_no_boxes_scores_zero_and_an_unpredicted_sample_counts_as_empty(
     assert part.evaluate(1)["mAP"] > some["mAP"]
 
 
+def test_a_report_is_written(crowded_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    _run(_metric(crowded_root, report=str(tmp_path / "page")), _dataset(crowded_root), _noisy)
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert page.count("data:image/png") >= 4 and "Worst misses" in page
+    assert (tmp_path / "page" / "report.md").exists()
+
+
 def test_equal_to_the_devkits_own_program(crowded_root: Path, tmp_path: Path) -> None:
     from nuscenes import NuScenes
     from nuscenes.eval.detection.config import config_factory

@@ -89,6 +89,7 @@ def test_interrupted_then_resumed(tmp_path: Path) -> None:
     (("train", str(CONFIG), "--launcher", "pytorch"), "launcher 'pytorch' needs torchrun"),
     (("train", str(CONFIG), "--resume", "none.pth"), "checkpoint none.pth does not exist"),
     (("test", str(CONFIG), "none.pth"), "checkpoint none.pth does not exist"),
+    (("test", str(CONFIG), "none.pth", "--report", "page"), "config key 'test_evaluator.report' is unknown"),
 ])  # fmt: skip
 def test_mistakes_are_one_line(
     tmp_path: Path,

@@ -131,7 +131,7 @@ def _error_curves(done: Evaluation) -> Section:
             if reached.any() and long not in UNDEFINED.get(name, ()):
                 panel[name] = (curves.recall[reached], getattr(curves, long)[reached])
     caption = f"Mean errors of the matches at {settings.error_threshold_m:g} m down to each recall."
-    data = panels(lines, "recall", "mean error", limits=None)
+    data = panels(lines, "recall", "mean error", columns=3, limits=None)
     return Section("Errors against recall", "", (), [Picture("errors.png", caption, data)])
 
 

@@ -10,7 +10,8 @@ from mmengine.evaluator import BaseMetric
 
 from bev.data.nuscenes.dataset import frames_of_split
 from bev.data.nuscenes.store import load_index
-from bev.evaluation.nuscenes.evaluate import evaluate_nuscenes
+from bev.evaluation.nuscenes.evaluate import evaluate_submission
+from bev.evaluation.nuscenes.full_report import write_nuscenes_report
 from bev.evaluation.nuscenes.report import print_scores, save_scores
 from bev.evaluation.nuscenes.scores import Scores
 from bev.evaluation.nuscenes.settings import CLASS_RANGE_M, DetectionSettings
@@ -39,6 +40,7 @@ class NuScenesMetric(BaseMetric):
         partial: score only the samples that were predicted (quick runs on a part of the split). Otherwise a sample
             that was not predicted counts as one without boxes.
         show: print the table of scores.
+        report: folder for the report page with its plots; None: none is written.
         meta: of the submission.
         collect_device: ``"cpu"`` or ``"gpu"``, of mmengine's gathering over processes.
     """
@@ -52,6 +54,7 @@ class NuScenesMetric(BaseMetric):
         class_range_m: Mapping[str, float] | None = None,
         partial: bool = False,
         show: bool = True,
+        report: str | None = None,
         meta: Mapping[str, bool] = CAMERA_ONLY,
         collect_device: str = "cpu",
     ) -> None:
@@ -61,7 +64,7 @@ class NuScenesMetric(BaseMetric):
         check_keys(class_range_m or {}, CLASS_RANGE_M, "class_range_m")
         self.root, self.version, self.split, self.out = root, version, split, out
         self.class_range_m = {**CLASS_RANGE_M, **(class_range_m or {})}
-        self.partial, self.show, self.meta = partial, show, meta
+        self.partial, self.show, self.report, self.meta = partial, show, report, meta
         self.index = load_index(root, version)
         frames = frames_of_split(self.index, Path(root) / version, split)
         self.tokens = [self.index.token[int(i)] for i in frames]
@@ -109,9 +112,11 @@ class NuScenesMetric(BaseMetric):
             write_submission(path, results, self.meta)
             settings = DetectionSettings(self.class_range_m)
             subset = tokens if self.partial else None
-            scores = evaluate_nuscenes(path, self.root, self.version, self.split, settings, subset)
-            save_scores(path.with_name(f"{path.stem}_scores.json"), scores)
-        return scores
+            done = evaluate_submission(path, self.root, self.version, self.split, settings, subset)
+            save_scores(path.with_name(f"{path.stem}_scores.json"), done.scores)
+        if self.report:
+            _LOG.info("report: %s", write_nuscenes_report(self.report, done, self.root, self.version))
+        return done.scores
 
 
 def _flat(scores: Scores) -> dict[str, float]:
