@@ -88,7 +88,8 @@ class DetectorAdapter(nn.Module):
         Raises:
             NonFiniteError: a loss term or the gradient is not finite; nothing was updated.
         """
-        batches = [batch.to(self.device) for batch in (data if isinstance(data, (list, tuple)) else [data])]
+        given: Any = data if isinstance(data, (list, tuple)) else [data]
+        batches: list[Batch] = [batch.to(self.device) for batch in given]
         counts = self._mean_counts(batches)
         optim_wrapper.begin_step(self.module, len(batches))
         total: Tensor | None = None
