@@ -11,7 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTABLE := .venv/.testable
 
-.PHONY: help install lint test demo gpu bench-synthetic clean
+.PHONY: help install lint test demo gpu bench-synthetic bench-bccd clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -60,3 +60,8 @@ clean:
 bench-synthetic: $(INSTALLED)
 	$(BIN)/python tools/demo.py --data-only
 	$(BIN)/python -m benchmarks.synthetic $(ARGS)
+
+# Table of five 2D detectors trained on blood cells; BCCD=folder with Annotations, ImageSets and JPEGImages.
+BCCD ?= data/bccd/BCCD
+bench-bccd: $(TESTABLE)
+	$(BIN)/python -m benchmarks.bccd --root "$(BCCD)"

@@ -108,7 +108,8 @@ class DetectorAdapter(nn.Module):
             raise
 
     def _step(self, data: Batch | Sequence[Batch], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        batches = [batch.to(self.device) for batch in (data if isinstance(data, (list, tuple)) else [data])]
+        given: Any = data if isinstance(data, (list, tuple)) else [data]
+        batches: list[Batch] = [batch.to(self.device) for batch in given]
         counts = self._mean_counts(batches)
         optim_wrapper.begin_step(self.module, len(batches))
         total: Tensor | None = None

@@ -110,7 +110,8 @@ def test_samples_are_letterboxed_and_point_back(voc: Path) -> None:
     assert matrix[0, 0] == pytest.approx(160 / 120) and sample.picture_px == SIZE
     assert sample.boxes is not None
     back = sample.boxes.xyxy_px.double() / matrix[0, 0]
-    torch.testing.assert_close(back, torch.tensor([row[:4] for row in BOXES[0]], dtype=torch.float64), atol=1e-3, rtol=0)
+    expected = torch.tensor([row[:4] for row in BOXES[0]], dtype=torch.float64)
+    torch.testing.assert_close(back, expected, atol=1e-3, rtol=0)
     assert bool((sample.image[:, 110:] == 114).all())
 
 

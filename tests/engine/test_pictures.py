@@ -112,7 +112,7 @@ def model(squares: Path, trained: Path) -> torch.nn.Module:
 
 
 def test_inference_on_a_folder(model: torch.nn.Module, squares: Path, tmp_path: Path) -> None:
-    """Every picture gets its row and drawing; a damaged one its error; a second run into the folder sees no drawings."""
+    """Every picture gets its row and drawing, a damaged one its error; a second run does not look at drawings."""
     cfg, source = squares_config(squares), tmp_path / "in"
     (source / "more").mkdir(parents=True)
     picture = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Parts of 2D detectors by their definitions: ratio assigner, box coder, pooling, one-to-one matching, configurations."""
+"""Parts of 2D detectors by their definitions: ratio assigner, box coder, pooling, one-to-one matching, configs."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_each_box_gets_one_prior_inside_it() -> None:
 
 @pytest.mark.parametrize("path", BCCD, ids=lambda p: p.stem)
 def test_every_part_of_the_bccd_detectors_is_taught(path: Path) -> None:
-    """Every parameter gets a finite gradient, pictures without objects do no harm; boxes come out within the picture, by falling score."""
+    """Every parameter gets a finite gradient, pictures without objects do no harm, boxes come out in the picture."""
     torch.manual_seed(0)
     detector = MODELS.build(load_config(path).model)
     batch = batch_of([[[8.0, 8.0, 40.0, 48.0], [20.0, 4.0, 60.0, 30.0]], []])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bev.data.detection2d.dataset import read_picture
 from bev.data.detection2d.records import PictureList
 
 
@@ -27,14 +28,15 @@ class AnchorFit:
 def box_sizes(pictures: PictureList, size_px: tuple[int, int]) -> np.ndarray:
     """(M, 2) float64 width and height, px, of all objects after letterboxing into (H, W); crowds left out.
 
+    Pictures are read only where their annotation gives no size.
+
     Raises:
-        ValueError: a picture of which the annotation gives no size.
+        FileError: such a picture cannot be read.
     """
     sizes = []
     for record in pictures.records:
-        if record.size_px is None:
-            raise ValueError(f"{pictures.source}: no size is annotated for picture {record.token}")
-        scale = min(size_px[0] / record.size_px[0], size_px[1] / record.size_px[1])
+        height, width = record.size_px or read_picture(record).size_px
+        scale = min(size_px[0] / height, size_px[1] / width)
         boxes = record.boxes_px[~record.crowd].astype(np.float64)
         sizes.append((boxes[:, 2:] - boxes[:, :2]) * scale)
     return np.concatenate(sizes)

@@ -126,10 +126,10 @@ class CopyPaste(PictureTransform):
         for index in order.tolist():
             left, top, right, bottom = source.boxes_px[index].round().astype(int).clip(0).tolist()
             patch = source.image[top:bottom, left:right]
-            place = self._place(patch.shape[:2], boxes, picture.size_px, chance.rng)
+            place = self._place((patch.shape[0], patch.shape[1]), boxes, picture.size_px, chance.rng)
             if place is not None:
                 image = self._blend(image, patch, place)
-                boxes = np.concatenate([boxes, np.float32([place])])
+                boxes = np.concatenate([boxes, np.array([place], np.float32)])
                 labels = np.append(labels, source.label[index])
         return replace(picture, image=image, boxes_px=boxes, label=labels)
 

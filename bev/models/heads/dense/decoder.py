@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from bev.geometry.boxes2d import pairwise_overlap
 from bev.models.heads.dense.predictions import DensePredictions
-from bev.ops.nms import nms
+from bev.ops.box_fusion import weighted_box_fusion
+from bev.ops.diou_nms import diou_nms
+from bev.ops.nms import nms, soft_nms
 from bev.registry import MODELS
 from bev.structures import Boxes2D
 
+Suppression = Literal["nms", "soft_linear", "soft_gaussian", "diou", "fusion"]
 Candidates = tuple[Tensor, Tensor, Tensor]
 """Prior (K,) int64, class (K,) int64, score (K,)."""
 
@@ -35,6 +38,9 @@ class DenseDecoder:
         clip: whether boxes end at the picture's border.
         voting: kept boxes become means of the boxes of their class that overlap them (PAA).
         across_levels: choose the candidates among all levels together (YOLOv3).
+        suppression: ``nms``; ``soft_linear`` or ``soft_gaussian`` lower the scores of overlapping boxes in place of
+            dropping them; ``diou`` spares boxes whose centres lie apart; ``fusion`` makes overlapping boxes into their
+            weighted mean. ``nms_iou`` is the threshold of each.
     """
 
     def __init__(
@@ -49,13 +55,16 @@ class DenseDecoder:
         clip: bool = True,
         voting: bool = False,
         across_levels: bool = False,
+        suppression: Suppression = "nms",
     ) -> None:
+        if suppression not in get_args(Suppression):
+            raise ValueError(f"DenseDecoder suppression {suppression!r} is none of {', '.join(get_args(Suppression))}")
         if quality_mode not in ("product", "geometric"):
             raise ValueError(f"DenseDecoder quality_mode {quality_mode!r} is neither 'product' nor 'geometric'")
         self.score_threshold, self.nms_iou, self.max_boxes = score_threshold, nms_iou, max_boxes
         self.level_candidates, self.quality_threshold = level_candidates, quality_threshold
         self.single_label, self.quality_mode, self.clip = single_label, quality_mode, clip
-        self.voting, self.across_levels = voting, across_levels
+        self.voting, self.across_levels, self.suppression = voting, across_levels, suppression
 
     @torch.no_grad()
     def __call__(
@@ -79,14 +88,28 @@ class DenseDecoder:
             boxes = torch.min(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
         found = Boxes2D(boxes[solid], candidates.label[solid], candidates.score[solid])
-        kept = found[self._keep(found)]
+        kept = self._suppress(found)
         return vote(kept, found) if self.voting else kept
 
-    def _keep(self, found: Boxes2D) -> Tensor:
-        """Indices by falling score."""
-        if self.nms_iou is None:
-            return found.score.argsort(descending=True, stable=True)[: self.max_boxes]
-        return nms(found.xyxy_px, found.score, self.nms_iou, found.label, max_num=self.max_boxes)
+    def _suppress(self, found: Boxes2D) -> Boxes2D:
+        """By falling score."""
+        boxes, score, label, limit = found.xyxy_px, found.score, found.label, self.nms_iou
+        if limit is None:
+            return found[score.argsort(descending=True, stable=True)[: self.max_boxes]]
+        if self.suppression == "nms":
+            return found[nms(boxes, score, limit, label, max_num=self.max_boxes)]
+        if self.suppression == "diou":
+            return found[diou_nms(boxes, score, limit, label, max_num=self.max_boxes)]
+        if self.suppression == "fusion":
+            fused, mean, cluster = weighted_box_fusion(boxes, score, limit, label)
+            labels = torch.zeros(len(fused), dtype=label.dtype, device=label.device).scatter_(0, cluster, label)
+            return Boxes2D(fused, labels, mean)[: self.max_boxes]
+        method: Literal["linear", "gaussian"] = "linear" if self.suppression == "soft_linear" else "gaussian"
+        index, lowered = soft_nms(
+            boxes, score, limit, min_score=max(self.score_threshold, 1e-3), method=method, group=label
+        )
+        order = lowered.argsort(descending=True, stable=True)[: self.max_boxes]
+        return Boxes2D(boxes[index[order]], label[index[order]], lowered[order])
 
     def _candidates(self, scores: Tensor, quality: Tensor | None, counts: Sequence[int]) -> Candidates:
         """Of all levels together, by level."""

@@ -1,0 +1,82 @@
+"""DIoU suppression and weighted box fusion by hand and by their properties."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bev.models.heads.dense import DenseDecoder
+from bev.ops.box_fusion import weighted_box_fusion
+from bev.ops.diou_nms import diou_nms, pairwise_diou
+from bev.ops.nms import nms
+from bev.structures import Boxes2D
+
+
+def _random(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.rand(count, 2, generator=generator) * 40
+    boxes = torch.cat([low, low + 5 + 20 * torch.rand(count, 2, generator=generator)], 1)
+    return boxes, torch.rand(count, generator=generator), torch.randint(0, 2, (count,), generator=generator)
+
+
+def test_distance_iou_by_hand() -> None:
+    """2x2 boxes one apart in x: IoU 1/3, centres 1 apart, hull 3x2."""
+    first, second = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]])
+    assert pairwise_diou(first, second).item() == pytest.approx(1 / 3 - 1 / 13)
+    boxes, score = torch.cat([first, second]), torch.tensor([0.4, 0.9])
+    assert diou_nms(boxes, score, 0.3).tolist() == [1, 0] and nms(boxes, score, 0.3).tolist() == [1]
+    assert diou_nms(boxes, score, 0.2).tolist() == [1]
+    assert diou_nms(boxes[:0], score[:0], 0.2).tolist() == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 100_000), st.integers(0, 30))
+def test_distance_suppression_is_the_plain_loop(seed: int, count: int) -> None:
+    boxes, score, group = _random(seed, count)
+    kept: list[int] = []
+    for i in score.argsort(descending=True, stable=True).tolist():
+        if all(group[k] != group[i] or pairwise_diou(boxes[k][None], boxes[i][None]).item() <= 0.4 for k in kept):
+            kept.append(i)
+    assert diou_nms(boxes, score, 0.4, group).tolist() == kept
+
+
+def test_fusion_by_hand() -> None:
+    """Two views agree on one object (weights .9 and .3), one view alone sees another, of half its score then."""
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [50.0, 50.0, 60.0, 60.0]])
+    fused, score, cluster = weighted_box_fusion(boxes, torch.tensor([0.9, 0.3, 0.8]), 0.55, sources=2)
+    torch.testing.assert_close(fused, torch.tensor([[0.25, 0.0, 10.25, 10.0], [50.0, 50.0, 60.0, 60.0]]))
+    torch.testing.assert_close(score, torch.tensor([0.6, 0.4]))
+    assert cluster.tolist() == [0, 0, 1]
+    apart = weighted_box_fusion(boxes, torch.tensor([0.9, 0.3, 0.8]), 0.55, group=torch.tensor([0, 1, 0]))
+    assert len(apart[0]) == 3
+    none = weighted_box_fusion(boxes[:0], torch.zeros(0))
+    assert none[0].shape == (0, 4) and none[2].shape == (0,)
+    with pytest.raises(ValueError, match="sources"):
+        weighted_box_fusion(boxes, torch.zeros(3), sources=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 100_000), st.integers(1, 30))
+def test_fusion_stays_within_its_members(seed: int, count: int) -> None:
+    boxes, score, group = _random(seed, count)
+    fused, result, cluster = weighted_box_fusion(boxes, score, 0.5, group)
+    assert bool((result[:-1] >= result[1:]).all()) and sorted(set(cluster.tolist())) == list(range(len(fused)))
+    for index, box in enumerate(fused):
+        members = boxes[cluster == index]
+        assert bool((box >= members.amin(0) - 1e-4).all() and (box <= members.amax(0) + 1e-4).all())
+        assert len(group[cluster == index].unique()) == 1
+        assert result[index].item() == pytest.approx(score[cluster == index].mean().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("how", ["nms", "soft_linear", "soft_gaussian", "diou", "fusion"])
+def test_a_decoder_may_choose(how: str) -> None:
+    boxes, score, label = _random(3, 25)
+    decoder = DenseDecoder(0.01, 0.5, 10, suppression=how)  # type: ignore[arg-type]
+    kept = decoder._suppress(Boxes2D(boxes, label, score))
+    assert 0 < len(kept) <= 10 and bool((kept.score[:-1] >= kept.score[1:]).all())
+    if how == "nms":
+        assert torch.equal(kept.xyxy_px, boxes[nms(boxes, score, 0.5, label, max_num=10)])
+    with pytest.raises(ValueError, match="suppression"):
+        DenseDecoder(suppression="hard")  # type: ignore[arg-type]
