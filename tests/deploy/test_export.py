@@ -125,7 +125,8 @@ def test_errors(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
     values = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
     graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "other.onnx")
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ExportError, match="not a graph of this library"):
         OnnxRunner(tmp_path / "other.onnx")
     with pytest.raises(ExportError, match="at least 2 frames"):
