@@ -80,7 +80,8 @@ def check_graph(example: Exportable, graph: DetectorGraph, path: str | Path, exp
         boxes = predict(example)
     if graph.facts.calibration is None:
         sizes = [(float(example.images.shape[-2]), float(example.images.shape[-1]))] * len(example.images)
-        found: Sequence[Any] = [_within(b, size) for b, size in zip(boxes2d_of(given, graph.facts.finish, sizes), sizes)]
+        kept = boxes2d_of(given, graph.facts.finish, sizes)
+        found: Sequence[Any] = [_within(boxes_px, size) for boxes_px, size in zip(kept, sizes)]
     else:
         found = boxes3d_of(given, graph.facts.finish)
     layers = [] if exported is None else compare_layers(exported, inputs)

@@ -177,10 +177,10 @@ def compare_boxes(reference: Any, given: Any, place: float = 1e-2, score: float 
 
     Boxes are paired rather than compared in order: equal scores have no order.
     """
-    points = [_points(boxes) for boxes in (reference, given)]
+    points = [_points(boxes).detach() for boxes in (reference, given)]
     distance = (points[0][:, None] - points[1][None]).abs().amax(-1)
     allowed = place + 1e-3 * points[0].abs().amax(-1, keepdim=True)
-    gap = (reference.score[:, None] - given.score[None]).abs()
+    gap = (reference.score[:, None] - given.score[None]).detach().abs()
     apart = (reference.label[:, None] != given.label[None]) | (distance > allowed) | (gap > score)
     cost = torch.where(apart, torch.inf, distance + gap)
     pairs, free = [], torch.ones(len(given), dtype=torch.bool)
