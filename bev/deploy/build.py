@@ -16,6 +16,7 @@ from bev.deploy.export import ExportError
 from bev.deploy.graph import DetectorGraph, Outputs
 from bev.deploy.pipeline import image_of
 from bev.engine.config import load_config
+from bev.io import FileError
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
 from bev.models.detectors.bevdet import LiftSplatDetector
 from bev.models.detectors.dense import DenseDetector
@@ -151,7 +152,7 @@ def frames_of(config: Any, count: int) -> Batch:
         raise ExportError("the configuration names no test frames: give the calibration with --rig")
     try:
         dataset = DATASETS.build(loader.dataset.to_dict())
-    except (OSError, RuntimeError) as error:
+    except (OSError, FileError) as error:
         raise ExportError(f"no test frames ({error}); give the calibration with --rig") from error
     samples = [dataset[i % len(dataset)] for i in range(count)]
     return collate([replace(sample, boxes=None, points=None) for sample in samples])
