@@ -17,7 +17,7 @@ from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
 from bev.models.losses.gaussian_focal import gaussian_focal_loss
 from bev.models.view.ground_prior import GroundPrior
 from bev.registry import MODELS
-from bev.structures import Boxes3D, CameraRig
+from bev.structures import Batch, Boxes3D, CameraRig
 
 _HEATMAP_BIAS = -2.19  # sigmoid = 0.1, as in CenterNet
 _MIN_OVERLAP = 0.3  # of a 2D box with itself, shifted by the Gaussian's radius
@@ -167,6 +167,14 @@ class ImageCenterHead(nn.Module):
         pixel = (channel * height + row.clamp(0, height - 1)) * width + column.clamp(0, width - 1)
         probability = nearby.gather(1, pixel.flatten(1)).view(seen.shape)
         return seen.any(1), torch.where(seen, probability, 0.0).amax(1)
+
+    def batch_targets(self, batch: Batch, boxes: Sequence[Boxes3D]) -> list[CenterTargets]:
+        """:meth:`targets` of each frame of a batch, computed once for its counts and its losses."""
+        key = f"image_centers_{self.stride_px}"
+        if key not in batch.derived:
+            pairs = zip(boxes, batch.rig.img_from_ref)
+            batch.derived[key] = [self.targets(b, projection, batch.rig.image_size_px) for b, projection in pairs]
+        return batch.derived[key]
 
     def targets(self, boxes: Boxes3D, img_from_ref: Tensor, image_size_px: tuple[int, int]) -> CenterTargets:
         """Ground truth of one frame, (N, 4, 4) projection -> targets of its cameras."""
