@@ -16,7 +16,9 @@ from bev.deploy.export import ExportError
 from bev.deploy.graph import DetectorGraph, Outputs
 from bev.deploy.pipeline import image_of
 from bev.engine.config import load_config
+from bev.io import FileError
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
+from bev.models.detectors.bevdet import LiftSplatDetector
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.streaming import StreamingDetector
 from bev.models.motion import Motion
@@ -57,6 +59,19 @@ class Exportable:
         with torch.no_grad():
             memory = model.eval()(frame.images, frame.rig, motion)["state"]
         return Exportable(model, frame.images, frame.rig, metadata, {**motion, **memory})
+
+
+def with_past(model: LiftSplatDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:
+    """A lift-splat detector of several frames after its first one; poses in the graph are float32.
+
+    Between frames the caller composes ``state_newest_from_ref``, the way from the coming reference frame to the last.
+    A recording's first frame has ``state_known`` False.
+    """
+    with torch.no_grad():
+        memory = model.eval()(frame.images, frame.rig)["state"]
+    still = torch.eye(4).expand(len(frame.images), 4, 4)
+    state = {n: v.float().contiguous() if v.is_floating_point() else v for n, v in memory.items()}
+    return Exportable(model, frame.images, frame.rig, metadata, {**state, "newest_from_ref": still.contiguous()})
 
 
 def load_detector(config: Any, checkpoint: str | Path) -> nn.Module:
@@ -114,6 +129,8 @@ def prepare_export(
         frames = frames_of(config, batch)
     if isinstance(model, StreamingDetector):
         return Exportable.streaming(model, frames, metadata)
+    if isinstance(model, LiftSplatDetector) and model.num_previous:
+        return with_past(model, frames, metadata)
     return Exportable(model, frames.images, frames.rig, metadata)
 
 
@@ -135,7 +152,7 @@ def frames_of(config: Any, count: int) -> Batch:
         raise ExportError("the configuration names no test frames: give the calibration with --rig")
     try:
         dataset = DATASETS.build(loader.dataset.to_dict())
-    except (OSError, RuntimeError) as error:
+    except (OSError, FileError) as error:
         raise ExportError(f"no test frames ({error}); give the calibration with --rig") from error
     samples = [dataset[i % len(dataset)] for i in range(count)]
     return collate([replace(sample, boxes=None, points=None) for sample in samples])

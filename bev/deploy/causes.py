@@ -121,7 +121,7 @@ def _kernel(
             "stretch" if transform.stretch else transform.resize,
             transform.crop_y,
             transform.crop_x,
-            pad_value=transform.pad_rgb,
+            pad_value=transform.pad_rgb,  # type: ignore[arg-type]
             method=name,  # type: ignore[arg-type]
         )
         candidates[name] = other(picture)[0].transpose(2, 0, 1).astype(np.float64)

@@ -24,8 +24,7 @@ from bev.deploy.parity import (
     overflows,
 )
 from bev.deploy.runtime import OnnxRunner
-from bev.models.detectors.streaming import StreamingDetector
-from bev.structures import ImageBatch
+from bev.structures import Boxes2D, ImageBatch
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,19 @@ def check_graph(example: Exportable, graph: DetectorGraph, path: str | Path, exp
         boxes = predict(example)
     if graph.facts.calibration is None:
         sizes = [(float(example.images.shape[-2]), float(example.images.shape[-1]))] * len(example.images)
-        found: Sequence[Any] = boxes2d_of(given, graph.facts.finish, sizes)
+        kept = boxes2d_of(given, graph.facts.finish, sizes)
+        found: Sequence[Any] = [_within(boxes_px, size) for boxes_px, size in zip(kept, sizes)]
     else:
         found = boxes3d_of(given, graph.facts.finish)
     layers = [] if exported is None else compare_layers(exported, inputs)
     agreement = [compare_boxes(a, b) for a, b in zip(boxes, found)]
     return Report(compare(*_by_rank(wanted, given)), agreement, layers)
+
+
+def _within(boxes: Boxes2D, size_px: tuple[float, float]) -> Boxes2D:
+    """Boxes end at the picture's border, as those of ``predict`` do."""
+    limit = boxes.xyxy_px.new_tensor([size_px[1], size_px[0]] * 2)
+    return Boxes2D(torch.min(boxes.xyxy_px.clamp(min=0), limit), boxes.label, boxes.score)
 
 
 def predict(example: Exportable) -> Sequence[Any]:
@@ -96,8 +102,9 @@ def predict(example: Exportable) -> Sequence[Any]:
         matrix = torch.eye(3, dtype=torch.float64).expand(len(images), 3, 3)
         sizes = [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
         return example.model.predict(ImageBatch(images, matrix, sizes, [""] * len(images)))  # type: ignore[operator]
-    if isinstance(example.model, StreamingDetector):
-        return example.model.decode(example.model(images, example.rig, example.state))
+    if example.state is not None:
+        outputs = example.model(images, example.rig, example.state)
+        return example.model.pts_bbox_head.decode(outputs.get("tasks", outputs))  # type: ignore[union-attr, operator]
     return example.model.predict(as_batch(images, example.rig))  # type: ignore[operator]
 
 

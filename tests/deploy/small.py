@@ -10,12 +10,13 @@ from torch import nn
 
 import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
+from bev.deploy.build import as_batch, with_past
 from bev.models.detectors import DenseDetector
 from bev.models.detectors import FrameStream
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
 from projects.petr.tests import test_petr
-from tests.models import test_bevformer, test_detr3d, test_lift_splat
+from tests.models import test_bevformer, test_detr3d, test_lift_splat, test_published_lift
 from tests.models.rigs import random_batch
 
 
@@ -84,6 +85,22 @@ def bevformer() -> Exportable:
         stream.forward(replace(first, rig=rig))
         state = stream.enter(replace(second, rig=rig))
     return Exportable(model, second.images, rig, {}, dict(state))
+
+
+def bevdet_published() -> Exportable:
+    """BEVDet of the first generation: tasks, each with its own suppression."""
+    return _rigged(test_published_lift._detector(), 2)
+
+
+def bevdet4d() -> Exportable:
+    """Two frames on their way: the earlier grid is resampled into the present pose."""
+    plain = _rigged(test_published_lift._detector(1, "warp"), 2)
+    example = with_past(plain.model, as_batch(plain.images, plain.rig), {})
+    moved = torch.eye(4).repeat(2, 1, 1)
+    moved[:, :2, 3] = torch.tensor([[0.7, 2.9], [-0.3, 1.1]])
+    moved[1, :2, :2] = torch.tensor([[0.96, -0.28], [0.28, 0.96]])
+    assert example.state is not None
+    return replace(example, images=plain.images.flip(-1), state={**example.state, "newest_from_ref": moved})
 
 
 def petr() -> Exportable:

@@ -160,7 +160,7 @@ class LiftSplatDetector(TemporalDetector):
     def _next_state(self, bev: Tensor, state: State, history_from_ref: Tensor) -> dict[str, Tensor]:
         keep = self.num_previous - 1
         now = torch.ones_like(state["known"][:, :1])
-        pose = torch.eye(4, dtype=torch.float64, device=bev.device).expand(len(bev), 1, 4, 4)
+        pose = torch.eye(4, dtype=history_from_ref.dtype, device=bev.device).expand(bev.shape[0], 1, 4, 4)
         return {
             "bev": torch.cat([bev.detach()[:, None], state["bev"][:, :keep]], 1),
             "known": torch.cat([now, state["known"][:, :keep]], 1),

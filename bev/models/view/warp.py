@@ -27,18 +27,16 @@ def warp_bev(bev: Tensor, source_from_target: Tensor, grid: BEVGrid, official: b
     _, y_count, x_count = grid.shape
     shift = 0.0 if official else 0.5
     with torch.autocast(bev.device.type, enabled=False):
-        motion = source_from_target.double()[:, [0, 1, 3]][:, :, [0, 1, 3]]
-        meters = motion.new_tensor(
-            [
-                [grid.x_m[2], 0.0, grid.x_m[0] + shift * grid.x_m[2]],
-                [0.0, grid.y_m[2], grid.y_m[0] + shift * grid.y_m[2]],
-                [0.0, 0.0, 1.0],
-            ]
-        )
-        cells = (torch.linalg.inv(meters) @ motion @ meters).float()
-        x = torch.arange(x_count, device=bev.device, dtype=torch.float32).expand(y_count, -1)
-        y = torch.arange(y_count, device=bev.device, dtype=torch.float32)[:, None].expand(-1, x_count)
-        target = torch.stack([x, y, torch.ones_like(x)], -1).flatten(0, 1)
+        wide = torch.float32 if is_exporting() else torch.float64  # TensorRT has no float64
+        motion = source_from_target.to(wide)[:, [0, 1, 3]][:, :, [0, 1, 3]]
+        (dx, dy), low_x, low_y = (grid.x_m[2], grid.y_m[2]), grid.x_m[0], grid.y_m[0]
+        x, y = low_x + shift * dx, low_y + shift * dy
+        meters_from_cells = motion.new_tensor([[dx, 0.0, x], [0.0, dy, y], [0.0, 0.0, 1.0]])
+        cells_from_meters = motion.new_tensor([[1 / dx, 0.0, -x / dx], [0.0, 1 / dy, -y / dy], [0.0, 0.0, 1.0]])
+        cells = (cells_from_meters @ motion @ meters_from_cells).float()
+        column = torch.arange(x_count, device=bev.device, dtype=torch.float32).expand(y_count, -1)
+        row = torch.arange(y_count, device=bev.device, dtype=torch.float32)[:, None].expand(-1, x_count)
+        target = torch.stack([column, row, torch.ones_like(row)], -1).flatten(0, 1)
         source = (target @ cells.transpose(-1, -2))[..., :2]
         if is_exporting():
             return bilinear_gather(bev, source).unflatten(2, (y_count, x_count)).to(bev.dtype)
