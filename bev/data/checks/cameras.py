@@ -75,7 +75,7 @@ def _axes(mounts: dict[str, np.ndarray]) -> list[Finding]:
     from_gl = np.diag([1.0, -1, -1, 1])
     options = {
         "as the inverse (camera from ego)": {n: np.linalg.inv(m) for n, m in mounts.items()},
-        "of cameras that look along x (x ahead, y left, z up)": {n: m @ np.linalg.inv(to_opencv) for n, m in mounts.items()},
+        "of cameras that look along x (x ahead, y left, z up)": {n: m @ to_opencv.T for n, m in mounts.items()},
         "of cameras that look along -z (OpenGL)": {n: m @ from_gl for n, m in mounts.items()},
     }
     for meaning, other in options.items():
@@ -84,7 +84,8 @@ def _axes(mounts: dict[str, np.ndarray]) -> list[Finding]:
             return [Finding("camera_extrinsics", f"{text} their names say; their poses fit {meaning}")]
     tilted = [name for name in wrong if not _upright(mounts[name])]
     if tilted:
-        return [Finding("camera_extrinsics", f"cameras that do not stand upright in the ego frame: {', '.join(tilted)}")]
+        text = f"cameras that do not stand upright in the ego frame: {', '.join(tilted)}"
+        return [Finding("camera_extrinsics", text)]
     return [_exchanged(mounts, wrong)]
 
 
@@ -139,7 +140,8 @@ def _file_names(index: FrameIndex, frames: Sequence[int], channels: Sequence[int
             if folders and index.channels[channel] not in folders:
                 count += 1
                 example = example or f"{index.channels[channel]} of frame {index.token[int(frame)]} is {file}"
-    return [Finding("camera_order", f"{count} pictures are in the folder of another camera: {example}")] if count else []
+    text = f"{count} pictures are in the folder of another camera: {example}"
+    return [Finding("camera_order", text)] if count else []
 
 
 def check_times_and_poses(index: FrameIndex, frames: Sequence[int]) -> list[Finding]:
@@ -188,7 +190,7 @@ def _driving(pose: np.ndarray, after: np.ndarray, elapsed_s: np.ndarray) -> list
     inverse, inverse_after = np.linalg.inv(pose), np.linalg.inv(after)
     options = {
         "": _along(pose, after, 0),
-        "; it moves along its y axis: these are poses of a LiDAR with y ahead, not of the vehicle": _along(pose, after, 1),
+        "; it moves along its y axis: these are poses of a LiDAR with y ahead": _along(pose, after, 1),
         "; it moves backwards: the frames' order or times are reversed": -_along(pose, after, 0),
         "; their inverse fits: these are poses of global in the vehicle": _along(inverse, inverse_after, 0),
     }

@@ -81,7 +81,8 @@ def with_following(dataset: FrameDataset, rows: np.ndarray) -> list[int]:
 def read_clouds(dataset: FrameDataset, chosen: Sequence[int]) -> list[Cloud]:
     """Points of some of the chosen frames, as far as they can be read."""
     files = SensorFiles(dataset.index, dataset.root, [], blank=False)
-    there = [i for i, row in enumerate(chosen) if (name := dataset.index.lidar_file[row]) and (dataset.root / name).is_file()]
+    names = [dataset.index.lidar_file[row] for row in chosen]
+    there = [i for i, name in enumerate(names) if name and (dataset.root / name).is_file()]
     clouds = []
     for position in spread(np.array(there, np.int64), _CLOUDS).tolist() if there else []:
         try:

@@ -60,8 +60,9 @@ def infer_rig(
     frames = rig_frames(cfg, source)
     found = _predict(model, frames, cfg, score_threshold, device)
     path = write_detections(out / "detections.json", frames, found, score_threshold)
+    options = DrawOptions(score_threshold=score_threshold)
     try:
-        draw_results(whole_frames(frames, "ego"), found, out / "pictures", options=DrawOptions(score_threshold=score_threshold))
+        draw_results(whole_frames(frames, "ego"), found, out / "pictures", options=options)
     except (ImportError, RenderError) as error:
         raise type(error)(f"{error} (the detections are in {path})") from error
     return path
