@@ -38,6 +38,10 @@ def read_folder(
     mount = calibration.ego_from_lidar or ego_from_lidar or np.eye(4).tolist()
     reader = _Reader(root, calibration, mounts, _matrix(mount, 4, f"{root / 'calib.json'}: LiDAR"))
     frames = [reader.frame(name, row) for name in scenes or recordings for row in recordings[name]]
+    for before, after in zip(frames, frames[1:]):
+        if before.scene == after.scene and after.timestamp_us <= before.timestamp_us:
+            where = f"{root / 'poses.json'}: recording {after.scene!r}, frame {after.token!r}"
+            raise FileError(f"{where}: timestamp_us {after.timestamp_us} is not after the frame before it")
     tokens = [frame.token for frame in frames]
     if not frames or len(set(tokens)) != len(tokens):
         twice = next((t for t in tokens if tokens.count(t) > 1), None)
@@ -123,7 +127,9 @@ def _matrix(rows: Matrix, size: int, where: str) -> np.ndarray:
         raise FileError(f"{where}: expected a {size}x{size} matrix of finite numbers")
     matrix = np.array(rows, np.float64)
     if size == 4 and (
-        abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-3 or matrix[3].tolist() != [0, 0, 0, 1]
+        abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-3
+        or np.linalg.det(matrix[:3, :3]) < 0
+        or matrix[3].tolist() != [0, 0, 0, 1]
     ):
-        raise FileError(f"{where}: a 4x4 matrix that is no rigid transform")
+        raise FileError(f"{where}: a 4x4 matrix that is no rigid transform (rotation, translation; no mirror image)")
     return matrix

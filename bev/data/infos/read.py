@@ -152,7 +152,7 @@ def _check_frame(frame: InfoFrame, where: str) -> None:
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise FileError(f"{where}: {name} is not a 4x4 matrix of finite numbers")
         rotation = matrix[:3, :3]
-        if abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2:
+        if abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
             raise FileError(f"{where}: {name} is not a rigid transform")
 
 
