@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,12 +25,18 @@ _WITHIN_DEG = 45.0
 _MAX_SKEW_S, _MAX_SPEED_MPS, _MIN_MOVING = 0.3, 70.0, 5
 
 
-def check_cameras(index: FrameIndex, frames: Sequence[int], cameras: Sequence[str]) -> list[Finding]:
+def check_cameras(
+    index: FrameIndex,
+    frames: Sequence[int],
+    cameras: Sequence[str],
+    sizes_px: Mapping[str, tuple[int, int]] | None = None,
+) -> list[Finding]:
     """What is wrong with the cameras of some frames: bearings, axes, intrinsics, file names.
 
     Args:
         frames: rows of the index.
         cameras: names of those that are used.
+        sizes_px: (H, W) of pictures by camera, where the source does not state it.
     """
     channels = [index.channels.index(name) for name in cameras]
     first = {}
@@ -45,7 +51,7 @@ def check_cameras(index: FrameIndex, frames: Sequence[int], cameras: Sequence[st
         by_name.setdefault(name, mount)
     return [
         *_axes(by_name),
-        *_intrinsics(index, first),
+        *_intrinsics(index, first, sizes_px or {}),
         *_file_names(index, frames, channels),
     ]
 
@@ -113,12 +119,16 @@ def _exchanged(mounts: dict[str, np.ndarray], wrong: Sequence[str]) -> Finding:
     return Finding("camera_order", "; ".join(parts))
 
 
-def _intrinsics(index: FrameIndex, first: dict[tuple[str, int], tuple[int, int]]) -> list[Finding]:
+def _intrinsics(
+    index: FrameIndex, first: dict[tuple[str, int], tuple[int, int]], sizes_px: Mapping[str, tuple[int, int]]
+) -> list[Finding]:
     """The principal point is near the middle of the picture, and focal lengths suit its width."""
     wrong = {}
     for (name, row), (frame, channel) in first.items():
         height, width = (int(side) for side in index.camera_size_px[frame, channel])
         matrix = np.asarray(index.intrinsics[row])
+        if not (height and width):
+            height, width = sizes_px.get(name, (0, 0))
         if not (height and width):
             continue
         inside = 0.3 < matrix[0, 2] / width < 0.7 and 0.2 < matrix[1, 2] / height < 0.8

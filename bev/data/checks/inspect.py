@@ -54,9 +54,10 @@ def inspect_frames(dataset: FrameDataset) -> Inspection:
     ground_m = 0.0 if isinstance(dataset, (NuScenesDataset, InfoDataset)) else None
     verdict = judge(box_table(index, chosen), clouds, ground_m)
     frames = read_pictures(dataset, spread(rows, _PICTURES))
+    sizes = {name: image.shape[:2] for pictures, _, _ in frames[:1] for name, image in zip(dataset.cameras, pictures)}
     findings = [
         *check_files(index, dataset.root, spread(rows, _FILES).tolist(), dataset.cameras),
-        *check_cameras(index, spread(rows, _FILES).tolist(), dataset.cameras),
+        *check_cameras(index, spread(rows, _FILES).tolist(), dataset.cameras, sizes),
         *check_times_and_poses(index, rows.tolist()),
         *verdict.findings,
         *check_colors(frames),
