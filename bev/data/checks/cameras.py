@@ -39,7 +39,7 @@ def check_cameras(
         sizes_px: (H, W) of pictures by camera, where the source does not state it.
     """
     channels = [index.channels.index(name) for name in cameras]
-    first = {}
+    first: dict[tuple[str, int], tuple[int, int]] = {}
     for frame in frames:
         for channel in channels:
             row = int(index.camera_calibration[frame, channel])

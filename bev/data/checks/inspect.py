@@ -54,7 +54,8 @@ def inspect_frames(dataset: FrameDataset) -> Inspection:
     ground_m = 0.0 if isinstance(dataset, (NuScenesDataset, InfoDataset)) else None
     verdict = judge(box_table(index, chosen), clouds, ground_m)
     frames = read_pictures(dataset, spread(rows, _PICTURES))
-    sizes = {name: image.shape[:2] for pictures, _, _ in frames[:1] for name, image in zip(dataset.cameras, pictures)}
+    pictures = dict(zip(dataset.cameras, frames[0][0])) if frames else {}
+    sizes = {name: (picture.shape[0], picture.shape[1]) for name, picture in pictures.items()}
     findings = [
         *check_files(index, dataset.root, spread(rows, _FILES).tolist(), dataset.cameras),
         *check_cameras(index, spread(rows, _FILES).tolist(), dataset.cameras, sizes),

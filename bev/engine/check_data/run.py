@@ -148,7 +148,7 @@ def _draw(stage: str, dataset: FrameDataset, out: Path, frames: int, predictions
         print(f"\nno overlays of {stage}: {error}")
         return
     tokens, poses, boxes = whole.tokens, whole.poses(), None
-    positions = range(len(tokens))
+    positions = list(range(len(tokens)))
     if predictions is not None:
         records = read_submission(predictions).results
         boxes = {
