@@ -124,8 +124,8 @@ def _child(parent: Registry, locations: list[str]) -> Registry:
 
 
 MODELS = _child(_MODELS, ["bev.models"])
-DATASETS = _child(_DATASETS, ["bev.data"])
-TRANSFORMS = _child(_TRANSFORMS, ["bev.data"])
+DATASETS = _child(_DATASETS, ["bev.data.registered"])
+TRANSFORMS = _child(_TRANSFORMS, ["bev.data.registered"])
 METRICS = _child(_METRICS, ["bev.evaluation"])
 HOOKS = _child(_HOOKS, ["bev.engine"])
 REGISTRIES = (MODELS, DATASETS, TRANSFORMS, METRICS, HOOKS)

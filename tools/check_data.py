@@ -27,7 +27,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", help="configuration file")
-    parser.add_argument("--out", metavar="DIR", help="folder for report and pictures (default: work_dirs/check_data/NAME)")
+    parser.add_argument("--out", metavar="DIR", help="for report and pictures (default: work_dirs/check_data/NAME)")
     parser.add_argument("--frames", type=count, default=4, help="frames of each data set to draw (default 4; 0: none)")
     parser.add_argument("--predictions", metavar="JSON", help="a submission whose mistakes are looked for, too")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")

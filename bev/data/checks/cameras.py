@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,15 +25,21 @@ _WITHIN_DEG = 45.0
 _MAX_SKEW_S, _MAX_SPEED_MPS, _MIN_MOVING = 0.3, 70.0, 5
 
 
-def check_cameras(index: FrameIndex, frames: Sequence[int], cameras: Sequence[str]) -> list[Finding]:
+def check_cameras(
+    index: FrameIndex,
+    frames: Sequence[int],
+    cameras: Sequence[str],
+    sizes_px: Mapping[str, tuple[int, int]] | None = None,
+) -> list[Finding]:
     """What is wrong with the cameras of some frames: bearings, axes, intrinsics, file names.
 
     Args:
         frames: rows of the index.
         cameras: names of those that are used.
+        sizes_px: (H, W) of pictures by camera, where the source does not state it.
     """
     channels = [index.channels.index(name) for name in cameras]
-    first = {}
+    first: dict[tuple[str, int], tuple[int, int]] = {}
     for frame in frames:
         for channel in channels:
             row = int(index.camera_calibration[frame, channel])
@@ -45,7 +51,7 @@ def check_cameras(index: FrameIndex, frames: Sequence[int], cameras: Sequence[st
         by_name.setdefault(name, mount)
     return [
         *_axes(by_name),
-        *_intrinsics(index, first),
+        *_intrinsics(index, first, sizes_px or {}),
         *_file_names(index, frames, channels),
     ]
 
@@ -75,7 +81,7 @@ def _axes(mounts: dict[str, np.ndarray]) -> list[Finding]:
     from_gl = np.diag([1.0, -1, -1, 1])
     options = {
         "as the inverse (camera from ego)": {n: np.linalg.inv(m) for n, m in mounts.items()},
-        "of cameras that look along x (x ahead, y left, z up)": {n: m @ np.linalg.inv(to_opencv) for n, m in mounts.items()},
+        "of cameras that look along x (x ahead, y left, z up)": {n: m @ to_opencv.T for n, m in mounts.items()},
         "of cameras that look along -z (OpenGL)": {n: m @ from_gl for n, m in mounts.items()},
     }
     for meaning, other in options.items():
@@ -84,7 +90,8 @@ def _axes(mounts: dict[str, np.ndarray]) -> list[Finding]:
             return [Finding("camera_extrinsics", f"{text} their names say; their poses fit {meaning}")]
     tilted = [name for name in wrong if not _upright(mounts[name])]
     if tilted:
-        return [Finding("camera_extrinsics", f"cameras that do not stand upright in the ego frame: {', '.join(tilted)}")]
+        text = f"cameras that do not stand upright in the ego frame: {', '.join(tilted)}"
+        return [Finding("camera_extrinsics", text)]
     return [_exchanged(mounts, wrong)]
 
 
@@ -112,12 +119,16 @@ def _exchanged(mounts: dict[str, np.ndarray], wrong: Sequence[str]) -> Finding:
     return Finding("camera_order", "; ".join(parts))
 
 
-def _intrinsics(index: FrameIndex, first: dict[tuple[str, int], tuple[int, int]]) -> list[Finding]:
+def _intrinsics(
+    index: FrameIndex, first: dict[tuple[str, int], tuple[int, int]], sizes_px: Mapping[str, tuple[int, int]]
+) -> list[Finding]:
     """The principal point is near the middle of the picture, and focal lengths suit its width."""
     wrong = {}
     for (name, row), (frame, channel) in first.items():
         height, width = (int(side) for side in index.camera_size_px[frame, channel])
         matrix = np.asarray(index.intrinsics[row])
+        if not (height and width):
+            height, width = sizes_px.get(name, (0, 0))
         if not (height and width):
             continue
         inside = 0.3 < matrix[0, 2] / width < 0.7 and 0.2 < matrix[1, 2] / height < 0.8
@@ -139,7 +150,8 @@ def _file_names(index: FrameIndex, frames: Sequence[int], channels: Sequence[int
             if folders and index.channels[channel] not in folders:
                 count += 1
                 example = example or f"{index.channels[channel]} of frame {index.token[int(frame)]} is {file}"
-    return [Finding("camera_order", f"{count} pictures are in the folder of another camera: {example}")] if count else []
+    text = f"{count} pictures are in the folder of another camera: {example}"
+    return [Finding("camera_order", text)] if count else []
 
 
 def check_times_and_poses(index: FrameIndex, frames: Sequence[int]) -> list[Finding]:
@@ -188,7 +200,7 @@ def _driving(pose: np.ndarray, after: np.ndarray, elapsed_s: np.ndarray) -> list
     inverse, inverse_after = np.linalg.inv(pose), np.linalg.inv(after)
     options = {
         "": _along(pose, after, 0),
-        "; it moves along its y axis: these are poses of a LiDAR with y ahead, not of the vehicle": _along(pose, after, 1),
+        "; it moves along its y axis: these are poses of a LiDAR with y ahead": _along(pose, after, 1),
         "; it moves backwards: the frames' order or times are reversed": -_along(pose, after, 0),
         "; their inverse fits: these are poses of global in the vehicle": _along(inverse, inverse_after, 0),
     }

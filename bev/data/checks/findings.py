@@ -12,7 +12,7 @@ MISTAKES = {
     "box_height": "heights of the bottom face (or of the centre) are read as the other",
     "velocity_frame": "velocities are of another frame than their boxes",
     "camera_order": "cameras, their calibrations or their pictures are exchanged",
-    "camera_extrinsics": "a camera's pose is inverted, mirrored or of other axes than OpenCV's (x right, y down, z ahead)",
+    "camera_extrinsics": "a camera's pose is inverted or of other axes than OpenCV's (x right, y down, z ahead)",
     "camera_intrinsics": "intrinsics are of another resolution than the pictures",
     "color_order": "red and blue are exchanged (BGR read as RGB)",
     "class_order": "labels are numbered in another order of the classes",

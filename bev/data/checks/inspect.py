@@ -54,9 +54,11 @@ def inspect_frames(dataset: FrameDataset) -> Inspection:
     ground_m = 0.0 if isinstance(dataset, (NuScenesDataset, InfoDataset)) else None
     verdict = judge(box_table(index, chosen), clouds, ground_m)
     frames = read_pictures(dataset, spread(rows, _PICTURES))
+    pictures = dict(zip(dataset.cameras, frames[0][0])) if frames else {}
+    sizes = {name: (picture.shape[0], picture.shape[1]) for name, picture in pictures.items()}
     findings = [
         *check_files(index, dataset.root, spread(rows, _FILES).tolist(), dataset.cameras),
-        *check_cameras(index, spread(rows, _FILES).tolist(), dataset.cameras),
+        *check_cameras(index, spread(rows, _FILES).tolist(), dataset.cameras, sizes),
         *check_times_and_poses(index, rows.tolist()),
         *verdict.findings,
         *check_colors(frames),
@@ -81,7 +83,8 @@ def with_following(dataset: FrameDataset, rows: np.ndarray) -> list[int]:
 def read_clouds(dataset: FrameDataset, chosen: Sequence[int]) -> list[Cloud]:
     """Points of some of the chosen frames, as far as they can be read."""
     files = SensorFiles(dataset.index, dataset.root, [], blank=False)
-    there = [i for i, row in enumerate(chosen) if (name := dataset.index.lidar_file[row]) and (dataset.root / name).is_file()]
+    names = [dataset.index.lidar_file[row] for row in chosen]
+    there = [i for i, name in enumerate(names) if name and (dataset.root / name).is_file()]
     clouds = []
     for position in spread(np.array(there, np.int64), _CLOUDS).tolist() if there else []:
         try:

@@ -70,8 +70,9 @@ def check_order(frames: Sequence[Frame], names: Sequence[str]) -> list[Finding]:
         return []
     # Cameras without a neighbour fit anywhere: they are not accused.
     linked = {camera for pair in pairs for camera in pair}
-    moved = [f"the picture of {names[a]} fits where {names[b]} looks" for b, a in enumerate(best) if a != b and b in linked]
-    text = f"in the overlaps of neighbours pictures correlate by {fit(given):.2f} as given, {fit(best):.2f} if exchanged"
+    places = [(a, b) for b, a in enumerate(best) if a != b and b in linked]
+    moved = [f"the picture of {names[a]} fits where {names[b]} looks" for a, b in places]
+    text = f"where neighbours overlap, pictures correlate by {fit(given):.2f} as given, {fit(best):.2f} if exchanged"
     return [Finding("camera_order", f"{text}: {'; '.join(moved)}")]
 
 

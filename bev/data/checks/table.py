@@ -70,8 +70,8 @@ class BoxTable:
 
     def select(self, rows: np.ndarray) -> BoxTable:
         """Boxes by mask or index; the frames stay."""
-        names = ("row", "center_m", "size_m", "yaw_rad", "velocity_mps", "label", "num_lidar_pts", "num_points", "track")
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+        names = ("row", "center_m", "size_m", "yaw_rad", "velocity_mps", "label", "num_lidar_pts", "num_points")
+        return replace(self, **{name: getattr(self, name)[rows] for name in (*names, "track")})
 
 
 def box_table(index: FrameIndex, frames: Sequence[int]) -> BoxTable:

@@ -91,7 +91,9 @@ def _fit(votes: Votes, as_read: Votes) -> float:
 
 def _convinces(votes: Votes, as_read: Votes) -> bool:
     gains = [_share(votes[name]) - _share(as_read[name]) for name in _heard(as_read)]
-    return bool(gains) and np.mean(gains) > _BETTER and max(gains) > _MUCH_BETTER and min(gains) > -_WORSE
+    if not gains:
+        return False
+    return bool(np.mean(gains) > _BETTER and max(gains) > _MUCH_BETTER and min(gains) > -_WORSE)
 
 
 def _explain(reading: Reading, votes: Votes, heard: Votes) -> str:

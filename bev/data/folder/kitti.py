@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from bev.data.infos.frame import InfoCamera, InfoFrame
+from bev.data.nuscenes.rows import MAX_M
 from bev.io import FileError
 from bev.structures import Boxes3D
 from bev.structures.conventions import CLASSES
@@ -95,8 +96,8 @@ def _labels(path: Path, lidar_from_rect: np.ndarray) -> Boxes3D:
         center = lidar_from_rect @ (x, y - height / 2, z, 1)
         heading = lidar_from_rect[:3, :3] @ (np.cos(turn), 0, -np.sin(turn))
         numbers = [*center[:3], length, width, height, np.arctan2(heading[1], heading[0])]
-        if not np.isfinite(numbers).all() or min(height, width, length) <= 0:
-            raise FileError(f"{path}: line {number}: a number that is not finite or a size that is not positive")
+        if not np.isfinite(numbers).all() or min(height, width, length) <= 0 or abs(np.array(numbers)).max() > MAX_M:
+            raise FileError(f"{path}: line {number}: a number that is not finite or too large, or a size not positive")
         rows.append(numbers)
         labels.append(CLASSES.index(_CLASS_OF[words[0]]))
     values = torch.from_numpy(np.array(rows, np.float64).reshape(-1, 7))

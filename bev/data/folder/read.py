@@ -10,6 +10,7 @@ import torch
 
 from bev.data.folder.schema import Box, Calibration, Frame, Matrix, read_json
 from bev.data.infos.frame import InfoCamera, InfoFrame
+from bev.data.nuscenes.rows import MAX_M
 from bev.io import FileError
 from bev.registry import suggest
 from bev.structures import Boxes3D
@@ -38,6 +39,10 @@ def read_folder(
     mount = calibration.ego_from_lidar or ego_from_lidar or np.eye(4).tolist()
     reader = _Reader(root, calibration, mounts, _matrix(mount, 4, f"{root / 'calib.json'}: LiDAR"))
     frames = [reader.frame(name, row) for name in scenes or recordings for row in recordings[name]]
+    for before, after in zip(frames, frames[1:]):
+        if before.scene == after.scene and after.timestamp_us <= before.timestamp_us:
+            where = f"{root / 'poses.json'}: recording {after.scene!r}, frame {after.token!r}"
+            raise FileError(f"{where}: timestamp_us {after.timestamp_us} is not after the frame before it")
     tokens = [frame.token for frame in frames]
     if not frames or len(set(tokens)) != len(tokens):
         twice = next((t for t in tokens if tokens.count(t) > 1), None)
@@ -99,8 +104,11 @@ class _Reader:
                 raise FileError(f"{where}: there is no class {box.label!r}{suggest(box.label, CLASSES)}")
         numbers = np.array([[*b.center_m, *b.size_m, b.yaw_rad] for b in rows], np.float64).reshape(-1, 7)
         velocity = [b.velocity_mps or (math.nan, math.nan) for b in rows]
+        speeds = np.nan_to_num(np.array(velocity, np.float64))
         if not np.isfinite(numbers).all() or (numbers[:, 3:6] <= 0).any():
             raise FileError(f"{where}: a box has a number that is not finite or a size that is not positive")
+        if max(abs(numbers).max(initial=0), abs(speeds).max(initial=0)) > MAX_M:
+            raise FileError(f"{where}: a box has a number beyond {MAX_M:g}")
         values = torch.from_numpy(numbers)
         counts = torch.tensor([b.num_lidar_pts for b in rows], dtype=torch.int64)
         boxes = Boxes3D(
@@ -121,9 +129,13 @@ def _matrix(rows: Matrix, size: int, where: str) -> np.ndarray:
     """(size, size) finite matrix; rigid where it is 4x4."""
     if [len(row) for row in rows] != [size] * size or not np.isfinite(np.array(rows)).all():
         raise FileError(f"{where}: expected a {size}x{size} matrix of finite numbers")
+    if abs(np.array(rows)).max() > MAX_M:
+        raise FileError(f"{where}: a number beyond {MAX_M:g}")
     matrix = np.array(rows, np.float64)
     if size == 4 and (
-        abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-3 or matrix[3].tolist() != [0, 0, 0, 1]
+        abs(matrix[:3, :3] @ matrix[:3, :3].T - np.eye(3)).max() > 1e-3
+        or np.linalg.det(matrix[:3, :3]) < 0
+        or matrix[3].tolist() != [0, 0, 0, 1]
     ):
-        raise FileError(f"{where}: a 4x4 matrix that is no rigid transform")
+        raise FileError(f"{where}: a 4x4 matrix that is no rigid transform (rotation, translation; no mirror image)")
     return matrix

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bev.data.infos.convention import MEANING, Evidence, weigh
 from bev.data.infos.frame import InfoFrame, RawBoxes, locate, read_old, read_v2
+from bev.data.nuscenes.rows import MAX_M
 from bev.io import FileError
 from bev.io.pickle import read_pickle
 from bev.io.points import read_nuscenes_points
@@ -135,6 +136,8 @@ def _read_each(
         _check_frame(frame, where)
         if not bool(torch.isfinite(boxes.array[:, :7]).all()):
             raise FileError(f"{where}: a box holds a number that is not finite")
+        if bool((boxes.array.abs() > MAX_M).any()):  # a velocity that is not known (NaN) is not
+            raise FileError(f"{where}: a box holds a number beyond {MAX_M:g}")
         frames.append(frame)
         raw.append(boxes)
     return frames, raw
@@ -151,8 +154,10 @@ def _check_frame(frame: InfoFrame, where: str) -> None:
     for name, matrix in matrices.items():
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise FileError(f"{where}: {name} is not a 4x4 matrix of finite numbers")
+        if abs(matrix).max() > MAX_M:
+            raise FileError(f"{where}: {name} has a number beyond {MAX_M:g}")
         rotation = matrix[:3, :3]
-        if abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2:
+        if abs(rotation @ rotation.T - np.eye(3)).max() > 1e-2 or np.linalg.det(rotation) < 0:
             raise FileError(f"{where}: {name} is not a rigid transform")
 
 

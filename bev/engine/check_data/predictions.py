@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from bev.data.checks import Finding
 from bev.data.checks.inspect import spread
@@ -29,7 +30,7 @@ _GAIN = 0.03
 # Sizes and headings of mmdet3d < 1.0 read as those of 1.x give these (bev.structures.conventions).
 _FINGERPRINT_ASE, _FINGERPRINT_AOE, _MIN_AP = (0.65, 0.85), 1.2, 0.02
 _HALF_HEIGHT, _MIN_MATCHES = (0.35, 0.65), 10
-_CLASS_SHARE = 0.6
+_ORDER_GAIN = 0.25  # so many more labels must agree in another order
 
 
 def check_predictions(results: str | Path, index: FrameIndex) -> tuple[PresentScores, list[Finding]]:
@@ -137,31 +138,29 @@ def _heights(done: Evaluation) -> list[Finding]:
 
 
 def _classes(done: Evaluation, predicted: BoxColumns) -> list[Finding]:
-    """Confident predictions of classes that stand where objects of other classes are, each class at another one.
-
-    A weak detector takes many classes for the commonest one; a wrong order is a permutation.
-    """
-    met = {label: _class_met(done, predicted, label) for label in np.unique(done.truth.label).tolist()}
-    told = {label: other for label, other in met.items() if other is not None}
-    moved = {label: other for label, other in told.items() if other != label}
-    if len(moved) < max(2, len(told) / 2) or len(set(told.values())) < len(told):
+    """Confident predictions that stand on objects, but whose labels agree only if they are numbered otherwise."""
+    met = _labels_met(done, predicted)
+    own = float(np.trace(met)) / max(met.sum(), 1)
+    label, other = linear_sum_assignment(met, maximize=True)
+    best = float(met[label, other].sum()) / max(met.sum(), 1)
+    if met.sum() < _MIN_MATCHES or best - own < _ORDER_GAIN:
         return []
-    text = ", ".join(f"{CLASSES[label]} stands where {CLASSES[other]} is" for label, other in moved.items())
-    return [Finding("class_order", f"of predictions near an object more than {_CLASS_SHARE:.0%}: {text}")]
+    moved = [(a, b) for a, b in zip(label, other) if a != b and met[a, b] > 0]
+    text = ", ".join(f"{CLASSES[a]} stands where {CLASSES[b]} is" for a, b in moved)
+    told = f"{own:.0%} of {int(met.sum())} confident predictions have the label of the object they stand on"
+    return [Finding("class_order", f"{told}, {best:.0%} would if numbered otherwise: {text}")]
 
 
-def _class_met(done: Evaluation, predicted: BoxColumns, label: int) -> int | None:
-    """The class of most objects within a metre of a class's best predictions; None where too few or divided."""
-    rows = np.flatnonzero(predicted.label == label)
-    rows = rows[np.argsort(-predicted.score[rows], kind="stable")[:200]]
-    met = []
-    for row in rows:
-        there = np.flatnonzero(done.truth.sample == predicted.sample[row])
-        if len(there):
-            apart = np.linalg.norm(done.truth.center_m[there, :2] - predicted.center_m[row, :2], axis=1)
-            if apart.min() < 1.0:
-                met.append(int(done.truth.label[there[apart.argmin()]]))
-    if len(met) < _MIN_MATCHES:
-        return None
-    most = int(np.bincount(met).argmax())
-    return most if met.count(most) > _CLASS_SHARE * len(met) else None
+def _labels_met(done: Evaluation, predicted: BoxColumns) -> np.ndarray:
+    """(10, 10) counts: label of a prediction, label of the nearest object within a metre."""
+    met = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    for sample in np.unique(done.truth.sample):
+        truth = done.truth[done.truth.sample == sample]
+        rows = np.flatnonzero(predicted.sample == sample)
+        rows = rows[np.argsort(-predicted.score[rows], kind="stable")[: 2 * len(truth)]]
+        if not len(rows):
+            continue
+        apart = np.linalg.norm(predicted.center_m[rows, None, :2] - truth.center_m[None, :, :2], axis=-1)
+        close = apart.min(1) < 1.0
+        np.add.at(met, (predicted.label[rows][close], truth.label[apart.argmin(1)][close]), 1)
+    return met

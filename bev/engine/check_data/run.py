@@ -25,7 +25,6 @@ from bev.evaluation.nuscenes.submission import boxes_of, read_submission, to_ref
 from bev.io import FileError
 from bev.io.json_files import write_json
 from bev.registry import DATASETS, ConfigError, build_node
-from bev.structures import Boxes3D
 from bev.viz import draw_results
 
 # What of a data set's options changes its samples and not what the data are.
@@ -68,7 +67,6 @@ def check_data(cfg: Config, out: Path, frames: int = 4, predictions: str | None 
         part, found = _check_one(stage, dataset, out)
         report["data"][stage] = part
         findings = findings + found
-    shown: Mapping[str, Boxes3D] = {}
     if predictions is not None:
         stage = _stage_of(predictions, datasets)
         scores, found = check_predictions(predictions, datasets[stage].index)
@@ -150,7 +148,7 @@ def _draw(stage: str, dataset: FrameDataset, out: Path, frames: int, predictions
         print(f"\nno overlays of {stage}: {error}")
         return
     tokens, poses, boxes = whole.tokens, whole.poses(), None
-    positions = range(len(tokens))
+    positions = list(range(len(tokens)))
     if predictions is not None:
         records = read_submission(predictions).results
         boxes = {

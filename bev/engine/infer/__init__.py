@@ -90,7 +90,8 @@ def kind_of(model: nn.Module) -> Kind:
     Raises:
         ConfigError: it predicts no boxes (e.g. maps of the ground).
     """
-    hints: dict[str, Any] = get_type_hints(type(model).predict)
+    predict: Any = getattr(type(model), "predict", None)
+    hints: dict[str, Any] = {} if predict is None else get_type_hints(predict)
     result = hints.get("return")
     if hints.get("batch") is ImageBatch:
         return "pictures"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,11 @@ from torch import nn
 from bev.data.folder import FolderDataset
 from bev.data.folder.schema import Calibration, read_json
 from bev.data.whole import whole_frames
+from bev.engine.adapter import DetectorAdapter
 from bev.engine.data import build_dataloader
 from bev.engine.infer.detections import write_detections
 from bev.evaluation.nuscenes.submission import to_global
 from bev.geometry.transforms import rigid_from_quaternion
-from bev.models.detectors import FrameStream, StreamingDetector
 from bev.registry import DATASETS, ConfigError, build_node
 from bev.structures import Batch, Boxes3D
 from bev.structures.conventions import CAMERAS_DETR3D
@@ -39,7 +38,7 @@ _NUSCENES_LIDAR = "this detector predicts in a LiDAR frame, so nuScenes' is take
 def infer_rig(
     model: nn.Module, cfg: Config, source: Path, out: Path, *, score_threshold: float, device: str
 ) -> Path:
-    """Detect in every frame of every recording, in order of time; a temporal detector carries its state along.
+    """Detect in every frame of every recording, in order of time, as testing does.
 
     Args:
         model: a detector of rigs, on its device, in evaluation mode.
@@ -58,10 +57,11 @@ def infer_rig(
         ImportError, RenderError: the pictures cannot be drawn here; the JSON file is written before.
     """
     frames = rig_frames(cfg, source)
-    found = _predict(model, frames, cfg, score_threshold, device)
+    found = _predict(model, frames, cfg, score_threshold)
     path = write_detections(out / "detections.json", frames, found, score_threshold)
+    options = DrawOptions(score_threshold=score_threshold)
     try:
-        draw_results(whole_frames(frames, "ego"), found, out / "pictures", options=DrawOptions(score_threshold=score_threshold))
+        draw_results(whole_frames(frames, "ego"), found, out / "pictures", options=options)
     except (ImportError, RenderError) as error:
         raise type(error)(f"{error} (the detections are in {path})") from error
     return path
@@ -93,9 +93,7 @@ def rig_frames(cfg: Config, source: Path) -> FolderDataset:
     return frames
 
 
-def _predict(
-    model: nn.Module, frames: FolderDataset, cfg: Config, score_threshold: float, device: str
-) -> dict[str, Boxes3D]:
+def _predict(model: nn.Module, frames: FolderDataset, cfg: Config, score_threshold: float) -> dict[str, Boxes3D]:
     """Boxes in the ego frame by token, float64, from the threshold on."""
     loader = build_dataloader(
         {
@@ -108,12 +106,10 @@ def _predict(
         seed=0,
         train=False,
     )
-    streams = isinstance(model, StreamingDetector)
-    predict = FrameStream(model).predict if streams else model.predict  # type: ignore[arg-type]
-    found = {}
+    adapter, found = DetectorAdapter(model), {}  # type: ignore[arg-type]
     with torch.inference_mode():
         for batch in track(loader, description="frames"):
-            boxes = _of_batch(predict, batch.to(device), frames)[0]
+            boxes = _of_batch(adapter, batch, frames)[0]
             pose = torch.from_numpy(np.array(frames.index.global_from_ego[frames.index.frame_of[batch.tokens[0]]]))
             # Through the global frame: the reference frame may be turned by a transform.
             in_ego = to_global(boxes, batch.global_from_ref[0]).transform(torch.linalg.inv(pose), "ego")
@@ -121,9 +117,9 @@ def _predict(
     return found
 
 
-def _of_batch(predict: Callable[[Batch], list[Boxes3D]], batch: Batch, frames: FolderDataset) -> list[Boxes3D]:
+def _of_batch(adapter: DetectorAdapter, batch: Batch, frames: FolderDataset) -> list[Boxes3D]:
     try:
-        return predict(batch)
+        return adapter.val_step(batch)
     except ValueError as error:  # e.g. an embedding that is learned for another number of cameras
         message = f"{frames.root}: the detector cannot take frame {batch.tokens[0]} of this rig: {error}"
         raise ConfigError(message) from error
