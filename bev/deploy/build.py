@@ -113,7 +113,7 @@ def prepare_export(
     """
     config = load_config(config_path)
     model = load_detector(config, checkpoint)
-    metadata = {"config": Path(config_path).name, "git": _revision(), "classes": list(CLASSES)}
+    metadata: dict[str, Any] = {"config": Path(config_path).name, "git": _revision(), "classes": list(CLASSES)}
     if isinstance(model, DenseDetector):
         if size_px is None:
             raise ExportError("a detector of single pictures needs the size of its images: --size HEIGHT WIDTH")
@@ -179,10 +179,13 @@ def load_rig(path: str | Path) -> CameraRig:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            matrices = [torch.from_numpy(file[name]) for name in ("intrinsics", "cam_from_ref", "image_aug")]
+            intrinsics, poses, homographies = (
+                torch.from_numpy(file[name]) for name in ("intrinsics", "cam_from_ref", "image_aug")
+            )
             height, width = (int(side) for side in file["image_size_px"])
             names = tuple(str(name) for name in file["names"])
-        rig = CameraRig(*matrices, (height, width), names, torch.zeros(len(names), dtype=torch.int64))
+        seconds = torch.zeros(len(names), dtype=torch.int64)
+        rig = CameraRig(intrinsics, poses, homographies, (height, width), names, seconds)
     except (OSError, ValueError, KeyError) as error:
         raise ExportError(f"{path} is not a rig written by save_rig ({type(error).__name__}: {error})") from error
     return rig.check(str(path))

@@ -179,7 +179,7 @@ def _facts(rig: CameraRig, spec: CalibrationSpec, per_frame: bool) -> dict[str, 
     count = grid.shape[0] * grid.shape[1] * grid.shape[2]
     shift = torch.arange(len(cell), device=cell.device).view(-1, 1, 1, 1, 1) * count
     plan = plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), len(cell) * count)
-    points, partial, rest, cells, _ = pool_tables(*plan)
+    points, partial, rest, cells, _ = pool_tables(*plan[:3])
     return {**facts, **dict(zip(POOL, (points, partial, rest, cells.view(-1, count))))}
 
 

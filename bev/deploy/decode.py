@@ -51,8 +51,10 @@ class QueryDecode(nn.Module):
         score, index = logits.sigmoid().flatten(1).topk(min(self.coder.max_boxes, queries * classes, MOST_CANDIDATES))
         query, label = index // classes, index % classes
         chosen = code.gather(1, query.unsqueeze(-1).expand(-1, -1, code.shape[-1]))
-        flat = (part.flatten(0, 1) for part in (chosen, label, score))
-        columns = _columns(decode_detr(*flat, self.coder.frame, self.coder.legacy_box_code), batch)
+        boxes = decode_detr(
+            chosen.flatten(0, 1), label.flatten(), score.flatten(), self.coder.frame, self.coder.legacy_box_code
+        )
+        columns = _columns(boxes, batch)
         valid = _within(columns[..., :3], self.coder.low_m, self.coder.high_m) & (score >= self.coder.score_threshold)
         return {"boxes": columns, "score": score, "label": label, "valid": valid}
 
@@ -89,8 +91,8 @@ class CenterDecode(nn.Module):
         label, cell = labels[index // cells], index % cells
         maps = torch.cat([output[name] for name in self.head.branches], 1).flatten(2).float()
         code = maps.gather(2, cell.unsqueeze(1).expand(-1, CODE_SIZE, -1)).transpose(1, 2)
-        flat = (part.flatten(0, 1) for part in (cell, code, label, score))
-        columns = _columns(self.coder.decode(*flat), score.shape[0])
+        boxes = self.coder.decode(cell.flatten(), code.flatten(0, 1), label.flatten(), score.flatten())
+        columns = _columns(boxes, score.shape[0])
         valid = score > self.head.score_threshold
         if self.limits is not None:
             valid = valid & _within(columns[..., :3], self.limits[:3], self.limits[3:])

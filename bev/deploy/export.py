@@ -68,9 +68,11 @@ def to_onnx(graph: DetectorGraph, dynamic_batch: bool = False) -> Any:
     require("onnx", extra="export")
     require("onnxscript", extra="export")
     program = capture(graph, dynamic_batch)
-    names = {"input_names": list(graph.facts.inputs), "output_names": list(graph.facts.outputs)}
+    inputs, outputs = list(graph.facts.inputs), list(graph.facts.outputs)
     with torch.no_grad():
-        exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, verbose=False, **names)
+        exported = torch.onnx.export(
+            program, (), dynamo=True, opset_version=OPSET, verbose=False, input_names=inputs, output_names=outputs
+        )
     assert exported is not None
     # The optimiser's fusion of clamps leaves new nodes before what they read.
     exported.model.graph.sort()

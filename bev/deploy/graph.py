@@ -18,6 +18,7 @@ from bev.geometry.mirror import mirror_order
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
+from bev.models.heads.dense import PairedHead
 from bev.models.heads.query_head import QueryHead
 from bev.structures import CameraRig
 
@@ -115,9 +116,10 @@ class DetectorGraph(nn.Module):
     ) -> tuple[dict[str, Tensor], set[str]]:
         """Outputs by name, and the names of the facts that were asked for."""
         images = images.float()  # before anything else: TensorRT takes uint8 for a cast alone
+        extra: dict[str, Any] = {}
+        used: set[str] = set()
         if self.spec is None:
-            raw, used = self.model(images), set()
-            extra: dict[str, Any] = {}
+            raw = self.model(images)
         else:
             raw, used, rig = self._see(images, facts, state)
             extra = {"rig": rig}
@@ -144,6 +146,7 @@ class DetectorGraph(nn.Module):
             other = GraphRig(mirrored, *settings)
             flipped = images[:, mirror_order(self.spec.camera_names)].flip(-1)
             seen_again = self.model(flipped, other.as_rig(), state or None)
+            assert isinstance(self.model, BEVDet)
             raw = self.model.mean_with_mirrored(raw, seen_again, self.spec.camera_names)
             used = used | {MIRRORED + name for name in other.used}
         return raw, used, rig
@@ -151,7 +154,7 @@ class DetectorGraph(nn.Module):
 
 def _decode_of(model: nn.Module) -> nn.Module:
     if isinstance(model, DenseDetector):
-        return DenseDecode(model.head)
+        return DenseDecode(model.head.head if isinstance(model.head, PairedHead) else model.head)
     head = getattr(model, "pts_bbox_head", None)
     if isinstance(model, BEVDet) and model.image_evidence:
         return EvidenceDecode(model)

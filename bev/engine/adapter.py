@@ -43,8 +43,9 @@ def _data_parallel(door: nn.Module, find_unused_parameters: bool) -> Distributed
     they are, before evaluation and saving (``broadcast_buffers``). Once a step it would cost a wait for each other."""
     # The option's new name since torch 2.13; the old one warns there.
     known = inspect.signature(DistributedDataParallel).parameters
-    options: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
-    return DistributedDataParallel(door, find_unused_parameters=find_unused_parameters, **options)
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"find_unused_parameters": find_unused_parameters, name: False}
+    return DistributedDataParallel(door, **options)
 
 
 @MODEL_WRAPPERS.register_module()
