@@ -95,7 +95,6 @@ train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=1, val_in
 
 def test_checkpoints_hold_no_code(tmp_path: Path) -> None:
     """mmengine's loader reads published files (HistoryBuffer, numpy scalars) and nothing that could run."""
-    import projects.mmdet3d  # noqa: F401
     from mmengine.logging import HistoryBuffer
     from mmengine.runner import load_checkpoint
 
@@ -114,7 +113,6 @@ def test_checkpoints_hold_no_code(tmp_path: Path) -> None:
 
 
 def test_old_numpy_names_are_given_to_those_who_ask() -> None:
-    import projects.mmdet3d  # noqa: F401
     from mmdet3d.datasets.transforms import dbsampler
 
     assert dbsampler.np.zeros(2, dtype=dbsampler.np.long).dtype == np.int64
@@ -123,7 +121,6 @@ def test_old_numpy_names_are_given_to_those_who_ask() -> None:
 
 
 def test_configurations_by_package_need_no_pkg_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import projects.mmdet3d  # noqa: F401
 
     monkeypatch.setitem(sys.modules, "pkg_resources", None)  # any import of it fails
     derived = tmp_path / "mine.py"

@@ -1,7 +1,7 @@
 """Official models over ``bev.ops`` against compiled mmcv: outputs of every part, boxes, losses and gradients.
 
-Weights are a formula, inputs real pictures and a real sweep; the tolerances are those of the golden item's README, which
-has what one float32 run differs from another (order of sums, near ties of top-k and suppression).
+Weights are a formula, inputs real pictures and a real sweep; the tolerances are those of the golden item's README,
+which has what one float32 run differs from another (order of sums, near ties of top-k and suppression).
 """
 
 from __future__ import annotations

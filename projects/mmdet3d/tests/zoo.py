@@ -1,4 +1,4 @@
-"""Official models with weights by a formula, on real input, against the numbers of compiled mmcv (golden item ``zoo``)."""
+"""Official models with weights by a formula, on real input, as the golden item ``zoo`` has them."""
 
 from __future__ import annotations
 
