@@ -72,7 +72,7 @@ def test_train_and_test_with_an_official_model(tmp_path: Path, monkeypatch: pyte
 
 
 _TINY = """
-_base_ = "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py"
+_base_ = "mmdet::retinanet/retinanet_r18_fpn_1x_coco.py"
 model = dict(backbone=dict(init_cfg=None), test_cfg=dict(score_thr=0.0))
 pipeline = [
     dict(type="LoadImageFromFile"),
@@ -88,7 +88,7 @@ val_dataloader = dict(dataset=dict(test_mode=True, **data), **loader)
 test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type="CocoMetric", ann_file="{root}instances_val2017.json", metric="bbox")
 test_evaluator = val_evaluator
-custom_hooks = []
+optim_wrapper = dict(optimizer=dict(lr=1e-6))
 train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=1, val_interval=5)
 """
 
@@ -99,7 +99,9 @@ def test_checkpoints_hold_no_code(tmp_path: Path) -> None:
     from mmengine.runner import load_checkpoint
 
     model = torch.nn.Linear(2, 2)
-    published = {"state_dict": model.state_dict(), "message_hub": {"loss": HistoryBuffer(), "best": np.float64(0.5)}}
+    history = HistoryBuffer()
+    history.update(0.5)
+    published = {"state_dict": model.state_dict(), "message_hub": {"loss": history, "best": np.float64(0.5)}}
     torch.save(published, tmp_path / "published.pth")
     assert load_checkpoint(model, str(tmp_path / "published.pth"))["message_hub"]["best"] == 0.5
 
