@@ -1,4 +1,4 @@
-"""mmcv-lite, mmdet and mmdet3d with nothing compiled. ``import projects.mmdet3d`` before they are used is all it takes."""
+"""mmcv-lite, mmdet and mmdet3d with nothing compiled: ``import projects.mmdet3d`` before they are used."""
 
 from __future__ import annotations
 

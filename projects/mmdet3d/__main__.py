@@ -1,7 +1,7 @@
 """OpenMMLab's own scripts without their compiled extension: ``python -m projects.mmdet3d SCRIPT [ARGUMENTS]``.
 
-SCRIPT is a file or ``mmdet3d/tools/train.py`` (of the installed package); ``mmdet3d::FOLDER/NAME.py`` names an installed
-configuration.
+SCRIPT is a file or ``mmdet3d/tools/train.py`` (of the installed package); ``mmdet3d::FOLDER/NAME.py`` names an
+installed configuration.
 """
 
 from __future__ import annotations

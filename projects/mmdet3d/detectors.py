@@ -1,7 +1,7 @@
-"""This project's detectors in mmdet3d's registry, so that mmdet3d's own tools, data sets and metrics build and run them.
+"""This project's detectors in mmdet3d's registry: its own tools, data sets and metrics build and run them.
 
-A configuration of mmdet3d says ``custom_imports = dict(imports=["projects.mmdet3d.detectors"])`` and takes the ``model``
-of one of ours as it is: every detector is registered there under its own name.
+A configuration of mmdet3d says ``custom_imports = dict(imports=["projects.mmdet3d.detectors"])`` and takes the
+``model`` of one of ours as it is: every detector is registered there under its own name.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class WrappedDetector(Base3DDetector):
         self.picked = [self.cameras.index(name) for name in camera_order or cameras]
         self.register_load_state_dict_pre_hook(_with_prefix)
 
-    def loss(self, batch_inputs_dict: dict[str, Any], batch_data_samples: list[Any], **unused: Any) -> dict[str, Tensor]:
+    def loss(
+        self, batch_inputs_dict: dict[str, Any], batch_data_samples: list[Any], **unused: Any
+    ) -> dict[str, Tensor]:
         """Loss terms by name; mmengine sums those whose name contains "loss", hence the prefix where it is missing."""
         terms = self.detector.loss(self._batch(batch_inputs_dict, batch_data_samples))
         return {name if "loss" in name else f"loss_{name}": term for name, term in terms.items()}

@@ -1,15 +1,13 @@
 """What is broken in the OpenMMLab packages on today's torch, numpy and setuptools, mended when the module is imported.
 
-| module | what breaks it | upstream | what happens here |
-|---|---|---|---|
-| ``mmcv._ext`` | mmcv-lite has no compiled part, mmdet3d asks for it | mmdetection3d #3093 | ``bev.ops`` (:mod:`.ext`) |
-| ``mmengine.runner.checkpoint`` | torch >= 2.6 reads tensors alone, published files hold more | mmengine #1655 | reads
-  exactly HistoryBuffer and numpy's scalars besides (:func:`bev.io.checkpoint.load_checkpoint`) |
-| ``mmengine.config.config``, ``mmengine.hub.hub`` | ``mmdet3d::`` configs need ``pkg_resources``, which setuptools 82 has
-  dropped | mmengine #1676 | asks ``importlib`` |
-| ``mmdet3d.datasets.transforms.dbsampler`` | numpy 1.24 has dropped ``np.long`` | mmdetection3d #2821 | is given one |
-| ``mmdet.datasets.transforms.text_transformers`` | likewise | mmdetection3d #2821 | likewise |
-| ``mmdet.evaluation.functional.ytviseval`` | likewise ``np.float`` | - | likewise |
+- ``mmcv._ext``: mmcv-lite has no compiled part, mmdet3d asks for it (mmdetection3d #3093). Answered by :mod:`.ext`.
+- ``mmengine.runner.checkpoint``: torch >= 2.6 reads tensors alone, published files hold more (mmengine #1655). Reads
+  exactly HistoryBuffer and numpy's scalars besides (:func:`bev.io.checkpoint.load_checkpoint`).
+- ``mmengine.config.config``, ``mmengine.hub.hub``: ``mmdet3d::`` configurations need ``pkg_resources``, which
+  setuptools 82 has dropped (mmengine #1676). Asks ``importlib``.
+- ``mmdet3d.datasets.transforms.dbsampler``, ``mmdet.datasets.transforms.text_transformers``,
+  ``mmdet.evaluation.functional.ytviseval``: numpy 1.24 has dropped ``np.long`` and ``np.float`` (mmdetection3d #2821).
+  Are given them.
 
 Nothing else is changed: no file of an installed package is touched, and modules that are never imported cost nothing.
 """
@@ -43,7 +41,7 @@ def _old_numpy(module: Any) -> None:
 
 
 def _safe_checkpoints(module: Any) -> None:
-    """Local checkpoints are read as the rest of this project reads them: tensors, plain values and two known classes."""
+    """Local checkpoints are read as the rest of this project reads them: tensors, plain values, two known classes."""
 
     def load_from_local(filename: str, map_location: Any = None) -> Any:
         from bev.io.checkpoint import load_checkpoint

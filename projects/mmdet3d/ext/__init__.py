@@ -1,7 +1,7 @@
 """The functions of ``mmcv._ext``, computed by :mod:`bev.ops`; nothing is compiled.
 
-Each has the name and the arguments of the compiled one, as mmcv's own Python wrappers (``mmcv/ops/*.py``) call it: most of
-them write into tensors that the wrapper has made. What differs between the two worlds is converted here and nowhere
+Each has the name and the arguments of the compiled one, as mmcv's own Python wrappers (``mmcv/ops/*.py``) call it: most
+of them write into tensors that the wrapper has made. What differs between the two worlds is converted here and nowhere
 else: heights of box centres, integer widths, order of arguments, gradients that mmcv asks for one at a time.
 
 ``functions()`` is the whole table; a name that no supported model needs raises

@@ -10,9 +10,10 @@ from bev.ops import box_iou_rotated as turned_iou
 from bev.ops import box_overlap_bev, nms_bev
 from bev.ops import nms_rotated as turned_nms
 from bev.ops.box_iou import OverlapMode
-from bev.ops.nms import SoftMethod, soft_nms
+from bev.ops.nms import SoftMethod
 from bev.ops.nms import nms as upright_nms
 from bev.ops.nms import nms_match as upright_nms_match
+from bev.ops.nms import soft_nms
 
 __all__ = [
     *("bbox_overlaps", "box_iou_rotated", "iou3d_boxes_overlap_bev_forward"),

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 
+import projects.mmdet3d  # noqa: F401  (provides mmcv._ext to all of them)
+
 MISSING = [name for name in ("mmcv", "mmdet", "mmdet3d") if find_spec(name) is None]
 
 

@@ -64,6 +64,8 @@ def prepare(name: str, data: Path, folder: Path) -> Config:
         roots, scale = {"data_root": str(nuscenes_root(data / "nuscenes_frame", folder / "nuscenes"))}, (800, 450)
     for split in ("train", "test"):
         dataset = config[f"{split}_dataloader"].dataset
+        if dataset.type == "CBGSDataset":  # it needs an object of every class
+            dataset = config[f"{split}_dataloader"].dataset = dataset.dataset
         shrink(dataset, scale)
         while "dataset" in dataset:
             dataset = dataset.dataset

@@ -37,10 +37,11 @@ def _config(tmp_path: Path) -> Config:
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
     """Model, a training batch and a test batch, all built by mmdet3d's registries."""
-    import projects.mmdet3d.detectors  # noqa: F401
     from mmdet3d.registry import DATASETS, MODELS
     from mmengine.dataset import pseudo_collate
     from mmengine.registry import init_default_scope
+
+    import projects.mmdet3d.detectors  # noqa: F401
 
     config = _config(tmp_path_factory.mktemp("detectors"))
     init_default_scope("mmdet3d")
@@ -61,7 +62,8 @@ def test_cameras_and_boxes_are_those_of_mmdet3d(parts: tuple[Any, Any, Any]) -> 
         cam2img, lidar2cam = (torch.as_tensor(meta[k][camera]).double() for k in ("cam2img", "lidar2cam"))
         expected = torch.eye(4, dtype=torch.float64)
         expected[:3, :3] = cam2img[:3, :3]
-        torch.testing.assert_close(batch.rig.img_from_ref[0, camera].double(), expected @ lidar2cam, atol=1e-3, rtol=1e-5)
+        ours = batch.rig.img_from_ref[0, camera].double()
+        torch.testing.assert_close(ours, expected @ lidar2cam, atol=1e-3, rtol=1e-5)
     assert 390 < float(batch.rig.intrinsics[0, 0, 0, 2]) * 2 < 420, "the intrinsics follow the resizing"
     assert batch.boxes is not None
     truth = data["data_samples"][0].gt_instances_3d

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import projects.mmdet3d  # noqa: F401  (provides mmcv._ext)
 from projects.mmdet3d.ext import functions
 from projects.mmdet3d.ext.missing import NotProvided
 from tests.parity.golden import Golden

@@ -118,7 +118,8 @@ def test_point_sets() -> None:
     torch.testing.assert_close(length, distance.topk(3, largest=False).values)
     weight = torch.rand(2, 5, 3)
     picked = features.transpose(1, 2)[rows, nearest.long()]
-    _agrees(three_interpolate(features, nearest, weight), (picked * weight[..., None]).sum(2).transpose(1, 2), [features])
+    plain = (picked * weight[..., None]).sum(2).transpose(1, 2)
+    _agrees(three_interpolate(features, nearest, weight), plain, [features])
 
 
 def test_nms_of_upright_3d_boxes() -> None:

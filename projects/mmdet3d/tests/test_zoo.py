@@ -1,7 +1,7 @@
 """Official models over ``bev.ops`` against compiled mmcv: outputs of every part, boxes, losses and gradients.
 
-Weights are a formula, inputs real pictures and a real sweep; the tolerances are those of the golden item's README, which
-has what one float32 run differs from another (order of sums, near ties of top-k and suppression).
+Weights are a formula, inputs real pictures and a real sweep; the tolerances are those of the golden item's README,
+which has what one float32 run differs from another (order of sums, near ties of top-k and suppression).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ AFTER_CHOICE = ("out.roi_head.",)
 LOOSE_LOSSES = {"loss_bbox": 4e-3, "loss_dir": 1.2e-2}
 
 
-def _batch(golden: Golden) -> dict[str, Any]:
-    if any(key.startswith("in.points") for key in golden.config["tensors"]) or "in.voxels.coors" in golden:
-        return zoo.lidar_batch(golden, real_data_dir("nuscenes_frame"))
+def _batch(golden: Golden, model: Any) -> dict[str, Any]:
+    if "points" in golden.config["input"]:
+        range_m = list(model.data_preprocessor.voxel_layer.point_cloud_range)
+        return zoo.lidar_batch(golden, real_data_dir("nuscenes_frame"), range_m)
     if "in.cam2img" in golden:
         return zoo.mono_batch(golden, real_data_dir("nuscenes_frame"))
     return zoo.image_batch(golden, golden_dir("zoo"))
@@ -76,7 +77,7 @@ def test_outputs_and_boxes(path: Path) -> None:
     golden = Golden(path)
     model, _ = zoo.build(golden)
     model.eval()
-    data = model.data_preprocessor(_batch(golden), False)
+    data = model.data_preprocessor(_batch(golden, model), False)
     with torch.no_grad(), zoo.recorded(model) as outputs:
         results = model.predict(data["inputs"], data["data_samples"])
     named = zoo.named_outputs(outputs)
@@ -93,7 +94,7 @@ def test_losses_and_gradients(path: Path) -> None:
     golden = Golden(path)
     model, _ = zoo.build(golden)
     model.train()
-    data = model.data_preprocessor(_batch(golden), False)
+    data = model.data_preprocessor(_batch(golden, model), False)
     losses = model.loss(data["inputs"], data["data_samples"])
     summed = {name: sum(t.sum() for t in (v if isinstance(v, list) else [v])) for name, v in losses.items()}
     for name, value in summed.items():

@@ -1,10 +1,10 @@
-"""Official models with weights by a formula, on real input, against the numbers of compiled mmcv (golden item ``zoo``)."""
+"""Official models with weights by a formula, on real input, as the golden item ``zoo`` has them."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -161,16 +161,18 @@ def image_batch(golden: Golden, folder: Path) -> dict[str, Any]:
     return {"inputs": pictures, "data_samples": samples}
 
 
-def lidar_batch(golden: Golden, folder: Path) -> dict[str, Any]:
-    """The key frame's sweep."""
+def lidar_batch(golden: Golden, folder: Path, range_m: Sequence[float]) -> dict[str, Any]:
+    """The key frame's sweep, without points outside the range, as the official pipeline has it."""
     from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
     from mmengine.structures import InstanceData
 
     (file,) = folder.glob("*LIDAR_TOP*.pcd.bin")
     points = np.fromfile(file, np.float32).reshape(-1, 5)
     points[:, 4] = 0  # seconds since the sweep, where the file has the laser's number
-    # Networks of four columns take the time, not the intensity.
-    points = points[:, [0, 1, 2, 4]] if golden.config["input"]["points"]["shape"][1] == 4 else points
+    inside = (points[:, :3] > range_m[:3]) & (points[:, :3] < range_m[3:])
+    points = points[inside.all(1)]
+    if golden.config["input"]["points"]["shape"][1] == 4:  # the time, not the intensity
+        points = np.ascontiguousarray(points[:, [0, 1, 2, 4]])
     assert hashlib.sha256(points.tobytes()).hexdigest() == golden.config["input"]["points"]["sha256_float32"]
     sample = Det3DDataSample(metainfo={"box_type_3d": LiDARInstance3DBoxes})
     boxes = LiDARInstance3DBoxes(golden["in.gt_bboxes_3d"], box_dim=golden["in.gt_bboxes_3d"].shape[1])
