@@ -172,9 +172,9 @@ def table(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
     """Markdown."""
     lines = [
         "# Every published configuration at full size",
-        f"One frame of six cameras on a CPU ({threads} thread{'s' * (threads > 1)}), random weights and images, real rig;"
-        " `python -m benchmarks.full_size`. Seconds of the processor, without warm-up, on a machine that was busy with"
-        " other work; memory is the peak of the whole process.",
+        f"One frame of six cameras on a CPU ({threads} thread{'s' * (threads > 1)}), random weights and images, real"
+        " rig; `python -m benchmarks.full_size`. Seconds of the processor, without warm-up, on a machine that was busy"
+        " with other work; memory is the peak of the whole process.",
         "",
         "| configuration | image | parameters | of the backbone (published) | outputs | peak MB | CPU seconds |",
         "|---|---|---|---|---|---|---|",

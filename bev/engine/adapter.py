@@ -6,6 +6,7 @@ To mmengine the adapter is a "model wrapper", as DistributedDataParallel is: hoo
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,15 @@ class _LossDoor(nn.Module):
         return self.detector.loss(batch, avg_factors)
 
 
+def _data_parallel(door: nn.Module, find_unused_parameters: bool) -> DistributedDataParallel:
+    """DDP that leaves buffers alone: running statistics are not used in training, and rank 0's are handed out where
+    they are, before evaluation and saving (``broadcast_buffers``). Once a step it would cost a wait for each other."""
+    # The option's new name since torch 2.13; the old one warns there.
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(door, find_unused_parameters=find_unused_parameters, **{name: False})
+
+
 @MODEL_WRAPPERS.register_module()
 class DetectorAdapter(nn.Module):
     """A detector as mmengine's Runner wants it.
@@ -46,7 +56,7 @@ class DetectorAdapter(nn.Module):
         self.module = detector
         door: nn.Module = _LossDoor(detector)
         if distributed:
-            door = DistributedDataParallel(door, find_unused_parameters=find_unused_parameters)
+            door = _data_parallel(door, find_unused_parameters)
         # In a tuple: not a submodule, so every parameter has one name.
         self._door = (door,)
 

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from bev.engine import distributed
 from bev.engine.guard import NonFiniteError
 from bev.engine.hooks import ProgressHook
+from bev.engine.memory import keep_freed_memory
 from bev.engine.run_state import last_checkpoint, save_state
 from bev.engine.runner import Runner
 from bev.io import FileError
@@ -68,6 +69,7 @@ def train(cfg: Config) -> int:
     if cfg.get("train_cfg") is None:
         raise ConfigError("config key 'train_cfg' is missing: training needs it")
     cfg.pop("test_cfg", None)
+    keep_freed_memory()
     runner = Runner(cfg)
     with _signals(runner), _closing(runner):
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from bev.engine.registries import OPTIMIZERS
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _RMS_OF_ADAMW = 0.2
+_SMALLEST_NORM = 1e-7  # smaller matrices get smaller steps
 
 
 @OPTIMIZERS.register_module()
@@ -65,18 +66,15 @@ class MuonAdamW(Optimizer):
         return loss
 
     def _update_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        by_shape: dict[tuple[int, int], list[Tensor]] = {}
-        for parameter in parameters:
-            by_shape.setdefault((len(parameter), parameter[0].numel()), []).append(parameter)
-        for shape, members in by_shape.items():
-            gradients = [_gradient(p) for p in members]
-            averages = [self._state(p, "momentum") for p in members]
-            torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
-            ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
-            steps = orthogonalize(torch.stack([a.reshape(shape) for a in ahead]))
-            scale = _RMS_OF_ADAMW * max(shape) ** 0.5
-            for parameter, step in zip(members, steps):
-                parameter.add_(step.view(parameter.shape), alpha=-group["lr"] * scale)
+        if not parameters:
+            return
+        gradients = [_gradient(p) for p in parameters]
+        averages = [self._state(p, "momentum") for p in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
+        steps = orthogonalize([a.reshape(len(a), -1) for a in ahead])
+        torch._foreach_mul_(steps, [-group["lr"] * _RMS_OF_ADAMW * max(step.shape) ** 0.5 for step in steps])
+        torch._foreach_add_(parameters, [step.view(p.shape) for step, p in zip(steps, parameters)])
 
     def _update_rest(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         if not parameters:
@@ -106,26 +104,43 @@ def _gradient(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
+def orthogonalize(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Nearly the orthogonal factor U V' of each matrix's singular value decomposition, by five Newton-Schulz steps.
 
     Args:
-        matrices: (K, R, C) of one shape, any scale.
+        matrices: each (R, C), any shapes and scales.
 
     Returns:
-        (K, R, C) with singular values between about 0.7 and 1.2; zeros where a matrix is zero.
+        (R, C) each, with singular values between about 0.7 and 1.2; zeros where a matrix is zero.
     """
-    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)
-    # x <- (a + b G + c G^2) x with G = x x'. All of it are polynomials of the first G, so that the iteration can stay
-    # with (R, R) matrices and touch x once at the end: convolutions have several times more columns than rows.
+    wide = [m if m.shape[0] <= m.shape[1] else m.mT for m in matrices]
+    by_rows: dict[int, list[int]] = {}
+    for index, matrix in enumerate(wide):
+        by_rows.setdefault(len(matrix), []).append(index)
+    results: list[Tensor] = list(wide)
+    for indices in by_rows.values():
+        factors = _newton_schulz(torch.stack([wide[i] @ wide[i].mT for i in indices]))
+        for i, factor in zip(indices, factors):
+            tall = matrices[i].shape[0] > matrices[i].shape[1]
+            results[i] = matrices[i] @ factor if tall else factor @ matrices[i]
+    return results
+
+
+def _newton_schulz(gram: Tensor) -> Tensor:
+    """(K, R, R) products G = X X' -> the matrices P with P X nearly orthogonal.
+
+    The iteration X <- (a + b G + c G^2) X, G <- (a + b G + c G^2)^2 G is one of polynomials of the first G: it can stay
+    with (R, R) matrices, of all X of R rows at once, and touch X at the end. Convolutions have several times more
+    columns than rows.
+    """
     a, b, c = _COEFFICIENTS
-    gram = x @ x.mT
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
-    product = identity
-    for _ in range(_ITERATIONS):
-        factor = torch.baddbmm(torch.add(a * identity, gram, alpha=b), gram, gram, alpha=c)
+    inverse_norm = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=_SMALLEST_NORM**2).rsqrt()[:, None, None]
+    gram = gram * inverse_norm.square()
+    product = inverse_norm * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    for iteration in range(_ITERATIONS):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product = factor @ product
-        gram = factor @ gram @ factor
-    x = product @ x
-    return x if matrices.shape[1] <= matrices.shape[2] else x.mT
+        if iteration + 1 < _ITERATIONS:
+            gram = factor @ gram @ factor
+    return product

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ class Batch:
     points: list[PointCloud] | None = None
     previous: tuple[Batch, ...] = ()
     starts: Tensor | None = None
-    derived: dict[str, Tensor] = field(default_factory=dict)
+    derived: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])

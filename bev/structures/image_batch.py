@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class ImageBatch:
     picture_px: list[tuple[int, int]]
     tokens: list[str]
     boxes: list[Boxes2D] | None = None
-    derived: dict[str, Tensor] = field(default_factory=dict)
+    derived: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])

@@ -13,7 +13,7 @@ from bev.engine.muon import MuonAdamW, orthogonalize
 def test_singular_values_become_equal_and_directions_stay(shape):
     torch.manual_seed(0)
     matrices = torch.randn(shape) * 1e-4
-    result = orthogonalize(matrices)
+    result = torch.stack(orthogonalize(list(matrices)))
     assert result.shape == matrices.shape
     values = torch.linalg.svdvals(result)
     assert values.min() > 0.3 and values.max() < 1.3
@@ -22,7 +22,14 @@ def test_singular_values_become_equal_and_directions_stay(shape):
     inside = u.mT @ result @ vh.mT
     off = inside - torch.diag_embed(inside.diagonal(dim1=-2, dim2=-1))
     assert off.abs().max() < 1e-4
-    assert orthogonalize(torch.zeros(1, 3, 4)).abs().max() == 0
+    assert orthogonalize([torch.zeros(3, 4)])[0].abs().max() == 0
+
+
+def test_matrices_of_different_shapes_do_not_disturb_each_other():
+    torch.manual_seed(1)
+    matrices = [torch.randn(6, 20), torch.randn(30, 6) * 1e3, torch.randn(4, 4), torch.zeros(6, 6)]
+    for together, matrix in zip(orthogonalize(matrices), matrices):
+        torch.testing.assert_close(together, orthogonalize([matrix])[0], atol=1e-5, rtol=1e-4)
 
 
 def test_the_update_of_a_weight_has_the_announced_size():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.center_point_head import CenterPointHead
-from bev.models.losses.depth import lidar_depth_targets
+from bev.models.losses.depth import batch_depth_targets
 from bev.models.losses.depth_supervision import DepthSupervision
 from bev.models.view.lift_splat import LiftSplatOutput
 from bev.models.view.published_lift import PublishedLiftSplat
@@ -180,13 +180,7 @@ class LiftSplatDetector(Detector):
         return losses
 
     def _depth_targets(self, batch: Batch) -> Tensor:
-        if batch.points is None:
-            raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
-        stride_px = self.img_view_transformer.stride_px
-        key = f"lidar_depth_{stride_px}"
-        if key not in batch.derived:
-            batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, stride_px)
-        return batch.derived[key]
+        return batch_depth_targets(batch, self.img_view_transformer.stride_px)
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score; earlier frames come from

@@ -11,7 +11,7 @@ from bev.models.detectors.base import ground_truth
 from bev.models.detectors.detr3d import Detr3D
 from bev.models.heads.detr3d_seeded import SeededDetr3DHead
 from bev.models.heads.image_center_head import CenterTargets
-from bev.models.losses.depth import depth_loss, lidar_depth_targets
+from bev.models.losses.depth import batch_depth_targets, depth_loss
 from bev.registry import MODELS
 from bev.structures import Batch
 
@@ -69,15 +69,7 @@ class SeededDetr3D(Detr3D):
         return losses
 
     def _center_targets(self, batch: Batch) -> list[CenterTargets]:
-        image_head, rig = self.pts_bbox_head.image_head, batch.rig
-        pairs = zip(ground_truth(batch), rig.img_from_ref)
-        return [image_head.targets(boxes, projection, rig.image_size_px) for boxes, projection in pairs]
+        return self.pts_bbox_head.image_head.batch_targets(batch, ground_truth(batch))
 
     def _depth_targets(self, batch: Batch) -> Tensor:
-        if batch.points is None:
-            raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
-        stride_px = self.pts_bbox_head.image_head.stride_px
-        key = f"lidar_depth_{stride_px}"
-        if key not in batch.derived:
-            batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, stride_px)
-        return batch.derived[key]
+        return batch_depth_targets(batch, self.pts_bbox_head.image_head.stride_px)

@@ -13,7 +13,7 @@ from bev.geometry.mirror import ReferenceFrame, mirror_cameras, mirror_order
 from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.image_center_head import CenterTargets, ImageCenterHead
-from bev.models.losses.depth import depth_loss, lidar_depth_targets
+from bev.models.losses.depth import batch_depth_targets, depth_loss
 from bev.models.view.lift_splat import LiftSplat, LiftSplatOutput
 from bev.registry import MODELS
 from bev.structures import Batch, Boxes3D, CameraRig
@@ -119,16 +119,10 @@ class BEVDet(Detector):
 
     def _center_targets(self, batch: Batch) -> list[CenterTargets]:
         assert self.img_center_head is not None
-        rig, boxes = batch.rig, ground_truth(batch)
-        return [self.img_center_head.targets(b, rig.img_from_ref[i], rig.image_size_px) for i, b in enumerate(boxes)]
+        return self.img_center_head.batch_targets(batch, ground_truth(batch))
 
     def _depth_targets(self, batch: Batch) -> Tensor:
-        if batch.points is None:
-            raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
-        key = f"lidar_depth_{self.img_view_transformer.stride_px}"
-        if key not in batch.derived:
-            batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, self.img_view_transformer.stride_px)
-        return batch.derived[key]
+        return batch_depth_targets(batch, self.img_view_transformer.stride_px)
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""

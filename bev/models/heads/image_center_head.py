@@ -17,7 +17,7 @@ from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
 from bev.models.losses.gaussian_focal import gaussian_focal_loss
 from bev.models.view.ground_prior import GroundPrior
 from bev.registry import MODELS
-from bev.structures import Boxes3D, CameraRig
+from bev.structures import Batch, Boxes3D, CameraRig
 
 _HEATMAP_BIAS = -2.19  # sigmoid = 0.1, as in CenterNet
 _MIN_OVERLAP = 0.3  # of a 2D box with itself, shifted by the Gaussian's radius
@@ -158,6 +158,14 @@ class ImageCenterHead(nn.Module):
         camera = torch.arange(len(heatmap), device=heatmap.device)[:, None]
         probability = nearby[camera, boxes.label, row.clamp(0, height - 1), column.clamp(0, width - 1)]
         return seen.any(0), torch.where(seen, probability, 0.0).amax(0)
+
+    def batch_targets(self, batch: Batch, boxes: Sequence[Boxes3D]) -> list[CenterTargets]:
+        """:meth:`targets` of each frame of a batch, computed once for its counts and its losses."""
+        key = f"image_centers_{self.stride_px}"
+        if key not in batch.derived:
+            pairs = zip(boxes, batch.rig.img_from_ref)
+            batch.derived[key] = [self.targets(b, projection, batch.rig.image_size_px) for b, projection in pairs]
+        return batch.derived[key]
 
     def targets(self, boxes: Boxes3D, img_from_ref: Tensor, image_size_px: tuple[int, int]) -> CenterTargets:
         """Ground truth of one frame, (N, 4, 4) projection -> targets of its cameras."""

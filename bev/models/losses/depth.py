@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bev.geometry.frustum import DepthBins
 from bev.geometry.projection import MIN_DEPTH_M
-from bev.structures import CameraRig, PointCloud
+from bev.structures import Batch, CameraRig, PointCloud
 
 
 def lidar_depth_targets(points: Sequence[PointCloud], rig: CameraRig, stride_px: int) -> Tensor:
@@ -27,6 +27,20 @@ def lidar_depth_targets(points: Sequence[PointCloud], rig: CameraRig, stride_px:
     map_size = rig.image_size_px[0] // stride_px, rig.image_size_px[1] // stride_px
     nearest = [_nearest_depth(p.xyz_m, rig.img_from_ref[i], map_size, stride_px) for i, p in enumerate(points)]
     return torch.stack(nearest)
+
+
+def batch_depth_targets(batch: Batch, stride_px: int) -> Tensor:
+    """:func:`lidar_depth_targets` of a batch, computed once for its counts and its losses.
+
+    Raises:
+        ValueError: the batch has no points.
+    """
+    if batch.points is None:
+        raise ValueError("depth supervision needs points in every sample: set load_points=True in the data set")
+    key = f"lidar_depth_{stride_px}"
+    if key not in batch.derived:
+        batch.derived[key] = lidar_depth_targets(batch.points, batch.rig, stride_px)
+    return batch.derived[key]
 
 
 def _nearest_depth(xyz_m: Tensor, img_from_ref: Tensor, map_size: tuple[int, int], stride_px: int) -> Tensor:

@@ -16,10 +16,11 @@ def gaussian_focal_loss(logits: Tensor, target: Tensor, alpha: float = 2.0, gamm
         gamma: how much the cells near a centre are forgiven.
 
     Returns:
-        scalar float32, finite for any finite logits (log-sigmoid form instead of a clamped logarithm).
+        scalar float32, finite for any finite logits (softplus instead of a clamped logarithm).
     """
     logits, target = logits.float(), target.float()
-    probability = logits.sigmoid()
-    positive = -F.logsigmoid(logits) * (1 - probability) ** alpha * (target == 1)
-    negative = -F.logsigmoid(-logits) * probability**alpha * (1 - target) ** gamma
-    return (positive + negative).sum()
+    # -log(1 - p) = softplus(x); the factor (1 - target) leaves nothing of it at the centres, which are few.
+    negative = F.softplus(logits) * logits.sigmoid() ** alpha * (1 - target) ** gamma
+    centers = -logits[target == 1]
+    positive = F.softplus(centers) * centers.sigmoid() ** alpha
+    return negative.sum() + positive.sum()
