@@ -187,6 +187,9 @@ def table(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
             f" {row['backbone_parameters']:,}{known} | {_short(row['outputs'])} | {row['peak_mb']:,} |"
             f" {row['cpu_seconds']:.1f} |"
         )
+    absent = [f"`{Path(name).stem}`" for name in PUBLISHED if name not in {row["config"] for row in rows}]
+    if absent:
+        lines += ["", f"Not measured yet (`--resume` goes on): {', '.join(absent)}."]
     return "\n".join(lines) + "\n"
 
 
