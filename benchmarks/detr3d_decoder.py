@@ -3,6 +3,9 @@
 The published head (900 queries, 256 channels, four levels) on random features of 928 x 1600 images and a real rig. Ours
 reads channels_last maps, which the neck emits; the published form samples all cameras of maps in the default layout.
 ``--quick``: features of half the size.
+
+``max_abs_diff`` is the first layer's, in box code: on noise, with untrained weights, rounding grows tenfold a layer, so
+that of the last layer the median query is told. The golden tests compare every layer.
 """
 
 from __future__ import annotations
@@ -41,9 +44,10 @@ def measure(case: str, strides_px: tuple[int, ...], runs: int, quick: bool) -> l
             return head(maps, rig)
 
     ours, theirs = head(fast, rig), published()
-    error = float((ours["box_code"] - theirs["box_code"]).abs().max())
+    difference = (ours["box_code"] - theirs["box_code"]).abs()
+    error, typical = float(difference[0].max()), float(difference[-1].amax(-1).median())
     rows = compare(case, lambda: head(fast, rig), {"published": published}, runs, time.process_time, memory=True)
-    return [{**row, "max_abs_diff": error} for row in rows]
+    return [{**row, "max_abs_diff": error, "last_layer_median_diff": typical} for row in rows]
 
 
 def main() -> None:

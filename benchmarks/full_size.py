@@ -168,9 +168,9 @@ def table(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
     """Markdown."""
     lines = [
         "# Every published configuration at full size",
-        f"One frame of six cameras on a CPU ({threads} thread{'s' * (threads > 1)}, float32), random weights and"
-        " images, real rig; `python -m benchmarks.full_size`. Seconds of the processor, without warm-up, on a machine that was"
-        " busy with other work; memory is the peak of the whole process.",
+        f"One frame of six cameras on a CPU ({threads} thread{'s' * (threads > 1)}), random weights and images, real"
+        " rig; `python -m benchmarks.full_size`. Seconds of the processor, without warm-up, on a machine that was busy"
+        " with other work; memory is the peak of the whole process.",
         "",
         "| configuration | image | parameters | of the backbone (published) | outputs | peak MB | CPU seconds |",
         "|---|---|---|---|---|---|---|",
@@ -183,6 +183,9 @@ def table(rows: Sequence[Mapping[str, Any]], threads: int) -> str:
             f" {row['backbone_parameters']:,}{known} | {_short(row['outputs'])} | {row['peak_mb']:,} |"
             f" {row['cpu_seconds']:.1f} |"
         )
+    absent = [f"`{Path(name).stem}`" for name in PUBLISHED if name not in {row["config"] for row in rows}]
+    if absent:
+        lines += ["", f"Not measured yet (`--resume` goes on): {', '.join(absent)}."]
     return "\n".join(lines) + "\n"
 
 

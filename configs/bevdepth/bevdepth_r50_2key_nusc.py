@@ -1,9 +1,10 @@
 """BEVDepth with ResNet-50 at 704x256 and two key frames on nuScenes (arXiv 2206.10092).
 
-Published on the validation split, without CBGS: mAP .330, NDS .4355 (with a moving average of the weights .333, .441).
+Published on the validation split, without CBGS: mAP .330, NDS .4355 (with a moving average of the weights .333, .441;
+README of Megvii-BaseDetection/BEVDepth).
 Ego frame. Batch 64: 8 processes of 8; batches of one collapse, because the batch norms learn from them. The published
 configuration means to weigh velocities by 1.0, but sets a key that nothing reads: they are weighed by .5.
-Published weights are renamed by ``bev.models.detectors.bevdet_names.from_bevdepth``.
+Published weights are renamed by ``tools/convert_checkpoint.py``.
 """
 
 _base_ = [

@@ -1,7 +1,7 @@
 """BEVDet4D with ResNet-50 at 704x256 on nuScenes, first generation (arXiv 2203.17054).
 
-Published on the validation split, with CBGS: mAP .322, NDS .457. The earlier frame is the previous key frame here; the
-authors draw camera sweeps .15 to .8 s back.
+Published on the validation split, with CBGS: mAP .322, NDS .457 (README of HuangJunJie2017/BEVDet). The earlier
+frame is the previous key frame here; the authors draw camera sweeps .15 to .8 s back.
 """
 
 _base_ = ["configs/bevdet/bevdet_r50_nusc.py"]

@@ -1,7 +1,8 @@
 """BEVDet with ResNet-50 at 704x256 on nuScenes, second generation (branches dev2.1 and dev3.0 of the authors).
 
-Published on the validation split, without CBGS: mAP .283, NDS .350 (users report .274 and .329). Ego frame, box code of
-mmdet3d >= 1.0, one head for all ten classes, a moving average of the weights. Batch 64: 8 processes of 8.
+Published on the validation split, without CBGS: mAP .283, NDS .350 (README of HuangJunJie2017/BEVDet at dev2.1;
+users report .274 and .329 in its issue 234). Ego frame, box code of mmdet3d >= 1.0, one head for all ten classes, a
+moving average of the weights. Batch 64: 8 processes of 8.
 """
 
 _base_ = ["configs/bevdet/bevdet_r50_nusc.py"]

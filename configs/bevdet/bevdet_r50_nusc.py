@@ -1,8 +1,8 @@
 """BEVDet with ResNet-50 at 704x256 on nuScenes, first generation (arXiv 2112.11790, branch master of the authors).
 
-Published on the validation split, with class-balanced sampling (CBGS): mAP .299, NDS .377. LiDAR frame, box code of
-mmdet3d < 1.0, so that the published weights load by name. Starts from torchvision's ResNet-50
-(``--cfg-options load_from=...``). Batch 64: 8 processes of 8.
+Published on the validation split, with class-balanced sampling (CBGS): mAP .299, NDS .377 (README of
+HuangJunJie2017/BEVDet). LiDAR frame, box code of mmdet3d < 1.0, so that the published weights load by name. Starts from
+torchvision's ResNet-50 (``--cfg-options load_from=...``). Batch 64: 8 processes of 8.
 """
 
 _base_ = [

@@ -1,7 +1,8 @@
 """BEVDet with Swin-T at 704x256 on nuScenes, first generation ("BEVDet-Tiny", arXiv 2112.11790).
 
-Published on the validation split, with CBGS: mAP .308, NDS .404. The published schedule is one cycle over 20 epochs
-(rate up fivefold over the first 40 %, then down); here it is a linear warm-up of 40 % and half a cosine.
+Published on the validation split, with CBGS: mAP .308, NDS .404 (README of HuangJunJie2017/BEVDet). The
+published schedule is one cycle over 20 epochs (rate up fivefold over the first 40 %, then down); here it is a linear
+warm-up of 40 % and half a cosine.
 """
 
 _base_ = ["configs/bevdet/bevdet_r50_nusc.py"]

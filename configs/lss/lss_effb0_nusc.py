@@ -1,7 +1,8 @@
 """LSS (Lift, Splat, Shoot, arXiv 2008.05711): vehicle segmentation from six cameras at 352x128 on nuScenes.
 
-Published on the validation split: IoU .3207 in the paper, .3303 in the authors' repository. EfficientNet-B0, 41 depths
-of 1 m, 200x200 cells of .5 m. The published training shows five of the six cameras, drawn at random; this one all six.
+Published on the validation split: IoU .3207 in the paper, .3303 by the README of nv-tlabs/lift-splat-shoot.
+EfficientNet-B0, 41 depths of 1 m, 200x200 cells of .5 m. The published training shows five of the six cameras, drawn at
+random; this one all six.
 """
 
 _base_ = ["configs/_base_/data/nuscenes_704x256.py", "configs/_base_/runtime/default.py"]
