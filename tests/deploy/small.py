@@ -11,8 +11,7 @@ from torch import nn
 import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
 from bev.deploy.build import as_batch, with_past
-from bev.models.detectors import DenseDetector
-from bev.models.detectors import FrameStream
+from bev.models.detectors import DenseDetector, FrameStream
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
 from projects.petr.tests import test_petr
