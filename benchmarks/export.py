@@ -22,7 +22,7 @@ from bev.deploy import Exportable, OnnxRunner, check_graph, write_onnx
 from bev.deploy.build import as_batch, load_detector
 from bev.deploy.export import example_arrays
 from bev.engine import load_config
-from bev.models.detectors.streaming import StreamingDetector
+from bev.models.detectors import TemporalDetector
 from bev.registry import MODELS
 from bev.structures import CameraRig
 from bev.structures.conventions import CAMERAS_BEVDET, CAMERAS_DETR3D
@@ -83,7 +83,7 @@ def example_of(case: str, weights: str | None) -> Exportable:
     else:
         model = MODELS.build(config.model).eval()
         model = settle(model, images) if rig is None else settle(model, images, rig)
-    if isinstance(model, StreamingDetector):
+    if isinstance(model, TemporalDetector) and model.remembers:
         assert rig is not None
         return Exportable.streaming(model, as_batch(images, rig), {})
     return Exportable(model, images, rig, {})

@@ -18,9 +18,8 @@ from bev.deploy.pipeline import image_of
 from bev.engine.config import load_config
 from bev.io import FileError
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
-from bev.models.detectors.bevdet import LiftSplatDetector
 from bev.models.detectors.dense import DenseDetector
-from bev.models.detectors.streaming import StreamingDetector
+from bev.models.detectors.temporal import TemporalDetector
 from bev.models.motion import Motion
 from bev.registry import DATASETS, MODELS
 from bev.structures import Batch, CameraRig, collate
@@ -50,28 +49,18 @@ class Exportable:
         return DetectorGraph(self.model, self.images, self.rig, self.state, bake, outputs)
 
     @staticmethod
-    def streaming(model: StreamingDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:
+    def streaming(model: TemporalDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:
         """A detector with memory after its first frame: the graph takes and gives the state, also for first frames.
 
-        A recording's first frame has zeros for the memory and ``continues`` False.
+        A recording's first frame has zeros for the memory and ``continues`` False; between frames the caller tells the
+        motion (``motion_inputs``). Poses in the graph are float32.
         """
         motion = model.motion_inputs(Motion.first(frame))
         with torch.no_grad():
             memory = model.eval()(frame.images, frame.rig, motion)["state"]
-        return Exportable(model, frame.images, frame.rig, metadata, {**motion, **memory})
-
-
-def with_past(model: LiftSplatDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:
-    """A lift-splat detector of several frames after its first one; poses in the graph are float32.
-
-    Between frames the caller composes ``state_newest_from_ref``, the way from the coming reference frame to the last.
-    A recording's first frame has ``state_known`` False.
-    """
-    with torch.no_grad():
-        memory = model.eval()(frame.images, frame.rig)["state"]
-    still = torch.eye(4).expand(len(frame.images), 4, 4)
-    state = {n: v.float().contiguous() if v.is_floating_point() else v for n, v in memory.items()}
-    return Exportable(model, frame.images, frame.rig, metadata, {**state, "newest_from_ref": still.contiguous()})
+        state = {n: v.float() if v.is_floating_point() else v for n, v in {**motion, **memory}.items()}
+        state = {name: value.contiguous() for name, value in state.items()}
+        return Exportable(model, frame.images, frame.rig, metadata, state)
 
 
 def load_detector(config: Any, checkpoint: str | Path) -> nn.Module:
@@ -127,10 +116,8 @@ def prepare_export(
         frames = as_batch(images, CameraRig.stack([rig] * batch))
     else:
         frames = frames_of(config, batch)
-    if isinstance(model, StreamingDetector):
+    if isinstance(model, TemporalDetector) and model.remembers:
         return Exportable.streaming(model, frames, metadata)
-    if isinstance(model, LiftSplatDetector) and model.num_previous:
-        return with_past(model, frames, metadata)
     return Exportable(model, frames.images, frames.rig, metadata)
 
 

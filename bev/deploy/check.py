@@ -24,6 +24,7 @@ from bev.deploy.parity import (
     overflows,
 )
 from bev.deploy.runtime import OnnxRunner
+from bev.models.detectors import TemporalDetector
 from bev.structures import Boxes2D, ImageBatch
 
 
@@ -103,8 +104,8 @@ def predict(example: Exportable) -> Sequence[Any]:
         sizes = [(int(images.shape[-2]), int(images.shape[-1]))] * len(images)
         return example.model.predict(ImageBatch(images, matrix, sizes, [""] * len(images)))  # type: ignore[operator]
     if example.state is not None:
-        outputs = example.model(images, example.rig, example.state)
-        return example.model.pts_bbox_head.decode(outputs.get("tasks", outputs))  # type: ignore[union-attr, operator]
+        assert isinstance(example.model, TemporalDetector)
+        return example.model.decode(example.model(images, example.rig, example.state))
     return example.model.predict(as_batch(images, example.rig))  # type: ignore[operator]
 
 

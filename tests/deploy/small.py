@@ -10,8 +10,8 @@ from torch import nn
 
 import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
-from bev.deploy.build import as_batch, with_past
-from bev.models.detectors import DenseDetector, FrameStream
+from bev.deploy.build import as_batch
+from bev.models.detectors import DenseDetector, FrameStream, TemporalDetector
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
 from projects.petr.tests import test_petr
@@ -94,12 +94,14 @@ def bevdet_published() -> Exportable:
 def bevdet4d() -> Exportable:
     """Two frames on their way: the earlier grid is resampled into the present pose."""
     plain = _rigged(test_published_lift._detector(1, "warp"), 2)
-    example = with_past(plain.model, as_batch(plain.images, plain.rig), {})
+    assert isinstance(plain.model, TemporalDetector) and plain.rig is not None
+    example = Exportable.streaming(plain.model, as_batch(plain.images, plain.rig), {})
     moved = torch.eye(4).repeat(2, 1, 1)
     moved[:, :2, 3] = torch.tensor([[0.7, 2.9], [-0.3, 1.1]])
     moved[1, :2, :2] = torch.tensor([[0.96, -0.28], [0.28, 0.96]])
     assert example.state is not None
-    return replace(example, images=plain.images.flip(-1), state={**example.state, "newest_from_ref": moved})
+    way = {"newest_from_ref": moved, "continues": torch.ones(2, dtype=torch.bool)}
+    return replace(example, images=plain.images.flip(-1), state={**example.state, **way})
 
 
 def petr() -> Exportable:
