@@ -196,9 +196,9 @@ class EvaluationLoop(BaseLoop):
         return metrics
 
     def _predict_all(self) -> bool:
-        index, has_past = -1, False
+        index, has_past, memory = -1, False, self.runner.model.evaluation_stream
         for index, batch in enumerate(self.dataloader):
-            has_past = has_past or bool(batch.previous)
+            has_past = has_past or (memory is not None and bool(batch.previous))
             # Alone, a process may leave at once; several finish, since each has its own number of batches.
             if distributed.world_size() == 1 and self.runner.stop_requested():
                 return False
@@ -207,7 +207,6 @@ class EvaluationLoop(BaseLoop):
             if self.evaluator is not None:
                 self.evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook(f"after_{self.stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
-        memory = self.runner.model.evaluation_stream
         if memory is not None and index > 0 and not has_past and not memory.continued:
             self.runner.logger.warning(
                 f"every frame of {self.stage} stood alone, but the detector has a memory: give {self.stage}_dataloader"
