@@ -27,10 +27,10 @@ class _LossDoor(nn.Module):
 
     def __init__(self, detector: Detector, stream: FrameStream | None) -> None:
         super().__init__()
-        self.detector, self._loss = detector, (detector if stream is None else stream).loss
+        self.detector, self._stream = detector, stream
 
     def forward(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        return self._loss(batch, avg_factors)
+        return (self.detector if self._stream is None else self._stream).loss(batch, avg_factors)
 
 
 def _stream(detector: Detector) -> FrameStream | None:

@@ -26,7 +26,8 @@ from bev.registry import MODELS
 from bev.structures import Boxes2D, ImageBatch
 from tests.paths import REPO_ROOT
 
-BASES = sorted(p for p in (REPO_ROOT / "configs/_base_/model").glob("*.py") if p.stem not in ("resnet50_fpn", "image_supervision"))
+NO_DETECTORS = ("resnet50_fpn", "image_supervision")
+BASES = sorted(p for p in (REPO_ROOT / "configs/_base_/model").glob("*.py") if p.stem not in NO_DETECTORS)
 
 
 def small(node: Any) -> Any:
