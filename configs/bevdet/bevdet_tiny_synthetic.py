@@ -67,4 +67,4 @@ optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="MuonAdamW", lr=1e-2, weight_decay=0.01),
 )
 train_dataloader = dict(batch_size=1)
-train_cfg = dict(max_steps=2250)
+train_cfg = dict(max_steps=2330)
