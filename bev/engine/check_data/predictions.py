@@ -24,7 +24,7 @@ from bev.geometry.rotations import matrix_from_quaternion, quaternion_from_yaw, 
 from bev.io import FileError
 from bev.structures.conventions import CLASSES
 
-_MAX_FRAMES, _BEST_BOXES = 120, 80
+MAX_FRAMES, BEST_BOXES = 120, 80
 # Another reading is believed from so much more NDS on; turning a good result otherwise only makes it worse.
 _GAIN = 0.03
 # Sizes and headings of mmdet3d < 1.0 read as those of 1.x give these (bev.structures.conventions).
@@ -49,7 +49,7 @@ def check_predictions(results: str | Path, index: FrameIndex) -> tuple[PresentSc
     known = np.array([i for i, token in enumerate(tokens) if token in index.frame_of], np.int64)
     if not len(known):
         raise FileError(f"{results}: none of its {len(tokens)} samples is in this data set")
-    chosen = spread(known, _MAX_FRAMES).tolist()
+    chosen = spread(known, MAX_FRAMES).tolist()
     frames = [index.frame_of[tokens[i]] for i in chosen]
     predicted = _best(predicted.of_samples({old: new for new, old in enumerate(chosen)}))
     judge = _Judge(index, frames, [tokens[i] for i in chosen])
@@ -63,7 +63,7 @@ def _best(boxes: BoxColumns) -> BoxColumns:
     order = np.lexsort((-boxes.score, boxes.sample))
     first = np.searchsorted(boxes.sample[order], boxes.sample[order])
     rank = np.arange(len(order)) - first
-    return boxes[np.sort(order[rank < _BEST_BOXES])]
+    return boxes[np.sort(order[rank < BEST_BOXES])]
 
 
 class _Judge:

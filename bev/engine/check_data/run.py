@@ -18,7 +18,7 @@ from bev.data.frames import FrameDataset
 from bev.data.whole import whole_frames
 from bev.engine.check_data.configuration import check_configuration, data_nodes
 from bev.engine.check_data.picture import histograms
-from bev.engine.check_data.predictions import check_predictions
+from bev.engine.check_data.predictions import BEST_BOXES, MAX_FRAMES, check_predictions
 from bev.engine.check_data.round_trip import round_trip
 from bev.engine.check_data.scores import PresentScores
 from bev.evaluation.nuscenes.submission import boxes_of, read_submission, to_ref
@@ -71,6 +71,7 @@ def check_data(cfg: Config, out: Path, frames: int = 4, predictions: str | None 
         stage = _stage_of(predictions, datasets)
         scores, found = check_predictions(predictions, datasets[stage].index)
         print(f"\npredictions {predictions} for {stage}: {scores}")
+        print(f"  (of the best {BEST_BOXES} boxes of at most {MAX_FRAMES} frames; tools/evaluate.py scores all)")
         _print_findings("predictions", found)
         report["predictions"] = {"scores": asdict(scores), "findings": [asdict(f) for f in found]}
         findings = findings + found
