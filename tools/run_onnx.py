@@ -1,8 +1,9 @@
 """Run a graph with a baked calibration by numpy and onnxruntime alone: no torch, nothing of this library.
 
-``python tools/run_onnx.py GRAPH.onnx PICTURE [PICTURE ...]``: one picture a camera, in the graph's order, resized here
-to the network's size as the graph's description says. Candidates above 0.3 are printed; only the nearest duplicates
-(same class, centres within a metre) are dropped.
+``python tools/run_onnx.py GRAPH.onnx PICTURE [PICTURE ...]``: one picture a camera, in the graph's order. Pictures are
+scaled to the network's width by a box filter and keep their lower rows, as the synthetic configurations do; a graph of
+another image transform needs that one here. Candidates above 0.3 are printed; only the nearest duplicates (same class,
+centres within a metre) are dropped.
 """
 
 from __future__ import annotations
