@@ -19,7 +19,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write a detector as one graph: uint8 images in, boxes out.")
     parser.add_argument("config", help="configuration file")
-    parser.add_argument("checkpoint", help="its weights; *.onnx: official YOLOX")
+    parser.add_argument("checkpoint", help="its weights, or a work folder for its last ones; *.onnx: official YOLOX")
     parser.add_argument("--format", choices=tuple(SUFFIX), default="onnx", help="what to write (default: onnx)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the graph")
     parser.add_argument("--rig", metavar="NPZ", help="calibration (bev.deploy.save_rig); default: first test frame")

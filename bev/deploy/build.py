@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bev.deploy.export import ExportError
 from bev.deploy.graph import DetectorGraph, Outputs
 from bev.deploy.pipeline import image_of
+from bev.engine.api import checkpoint_file
 from bev.engine.config import load_config
 from bev.io import FileError
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
@@ -64,7 +65,9 @@ class Exportable:
 
 
 def load_detector(config: Any, checkpoint: str | Path) -> nn.Module:
-    """A configuration's detector with a checkpoint's weights (``*.onnx``: official YOLOX), in evaluation mode.
+    """A configuration's detector with a checkpoint's weights, in evaluation mode.
+
+    ``checkpoint`` is a file, a work folder for its last one, or official YOLOX weights (``*.onnx``).
 
     Raises:
         CheckpointError: the weights are of another model.
@@ -77,7 +80,8 @@ def load_detector(config: Any, checkpoint: str | Path) -> nn.Module:
             raise ExportError(f"{checkpoint}: only official YOLOX weights are read from ONNX")
         load_onnx(model, checkpoint)
     else:
-        load_weights(model, weights_of(load_checkpoint(checkpoint), checkpoint), checkpoint)
+        file = checkpoint_file(checkpoint)
+        load_weights(model, weights_of(load_checkpoint(file), file), file)
     return model.eval()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from bev._optional import require
 from bev.engine import prepare
 from bev.engine.config import parse_option, read_config
 from bev.registry import ConfigError
@@ -24,12 +25,17 @@ def openmmlab_config(path: str) -> Config | None:
     ``default_scope`` is one of these packages; else None.
 
     Raises:
-        ConfigError: no such file, or a broken one.
+        ConfigError: no such file, a broken one, or the packages are not installed.
     """
-    if "::" in path:
-        return Config.fromfile(str(official_path(path)))
-    config = read_config(path)
-    return config if config.get("default_scope") in PACKAGES else None
+    try:
+        config = Config.fromfile(str(official_path(path))) if "::" in path else read_config(path)
+        scope = config.get("default_scope")
+        if scope not in PACKAGES:
+            return config if "::" in path else None
+        require(scope, extra="mmdet3d")
+    except ImportError as error:
+        raise ConfigError(f"config {path}: {error}") from error
+    return config
 
 
 def _runner(config: Config, options: Sequence[str], **choices: Any) -> Any:

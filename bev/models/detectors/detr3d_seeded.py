@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from bev.models.detectors.base import ground_truth
 from bev.models.detectors.detr3d import Detr3D
 from bev.models.heads.detr3d_seeded import SeededDetr3DHead
-from bev.models.heads.image_center_head import CenterTargets
-from bev.models.losses.depth import batch_depth_targets, depth_loss
+from bev.models.heads.image_supervision import image_counts, image_losses
 from bev.registry import MODELS
 from bev.structures import Batch
 
@@ -43,14 +41,8 @@ class SeededDetr3D(Detr3D):
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes`` to match, ``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""
-        counts = super().target_counts(batch)
-        counts["centers"] = torch.tensor(
-            float(sum(len(t.camera) for t in self._center_targets(batch))), device=counts["boxes"].device
-        )
-        if self.loss_weights["depth"]:
-            bins = self.pts_bbox_head.image_head.depth_bins
-            counts["depth"] = (bins.index(self._depth_targets(batch)) >= 0).sum().float()
-        return counts
+        image = image_counts(self.pts_bbox_head.image_head, self.loss_weights, batch, ground_truth(batch))
+        return {**super().target_counts(batch), **image}
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Terms of ``Detr3D``, of the denoising queries (``dn.``), of the image head and of its depth distribution."""
@@ -61,15 +53,4 @@ class SeededDetr3D(Detr3D):
         if restored is not None:
             terms = head.denoising_loss(*restored, boxes, factors["boxes"])
             losses |= {name: weights["dn"] * term for name, term in terms.items()}
-        image = head.image_head.loss(maps, self._center_targets(batch), factors["centers"])
-        losses |= {name: weights[name.removeprefix("loss_")] * term for name, term in image.items()}
-        if weights["depth"]:
-            total = depth_loss(maps.depth_logits, self._depth_targets(batch), head.image_head.depth_bins)
-            losses["loss_depth"] = weights["depth"] * total / factors["depth"].clamp(min=1)
-        return losses
-
-    def _center_targets(self, batch: Batch) -> list[CenterTargets]:
-        return self.pts_bbox_head.image_head.batch_targets(batch, ground_truth(batch))
-
-    def _depth_targets(self, batch: Batch) -> Tensor:
-        return batch_depth_targets(batch, self.pts_bbox_head.image_head.stride_px)
+        return losses | image_losses(head.image_head, weights, maps, batch, boxes, factors)

@@ -16,6 +16,7 @@ from bev.models.heads.denoising import Denoising, NoisyQueries
 from bev.models.heads.detr3d_head import Detr3DHead
 from bev.models.heads.detr3d_transformer import Detr3DTransformer
 from bev.models.heads.image_center_head import CenterMaps, ImageCenterHead
+from bev.models.heads.query_seeds import query_seeds
 from bev.registry import MODELS
 from bev.structures import Boxes3D, CameraRig
 
@@ -114,11 +115,8 @@ class SeededDetr3DHead(Detr3DHead):
 
     def _queries(self, feature: Tensor, maps: CenterMaps, rig: CameraRig) -> Queries:
         """Seeded, then learned queries."""
-        seeds = self.image_head.seeds(maps, rig, self.num_seeds)
-        pixels = feature.permute(0, 1, 3, 4, 2).flatten(1, 3)
-        at_peak = pixels.gather(1, seeds.pixel.unsqueeze(-1).expand(-1, -1, pixels.shape[-1]))
-        known = torch.cat([at_peak, seeds.probability.to(at_peak.dtype)], -1)
-        seeded = self.seed_content(known) + self.label_embedding(seeds.label)
+        seeds = query_seeds(self.image_head, feature, maps, rig, self.num_seeds)
+        seeded = self.seed_content(seeds.known) + self.label_embedding(seeds.label)
         batch = feature.shape[0]
         position, content = self.query_embedding.weight.expand(batch, -1, -1).chunk(2, -1)
         with torch.autocast(position.device.type, enabled=False):

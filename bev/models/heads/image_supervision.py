@@ -30,29 +30,48 @@ class ImageSupervision(nn.Module):
             raise ValueError(f"ImageSupervision weights {sorted(unknown)} are unknown; valid: heatmap, center, depth")
 
     def counts(self, batch: Batch, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
-        """``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``."""
-        centers = sum(len(t.camera) for t in self.image_head.batch_targets(batch, boxes))
-        counts = {"centers": torch.tensor(float(centers), device=batch.rig.device)}
-        if self.weights["depth"]:
-            depth_m = batch_depth_targets(batch, self.image_head.stride_px)
-            counts["depth"] = (self.image_head.depth_bins.index(depth_m) >= 0).sum().float()
-        return counts
+        """See :func:`image_counts`."""
+        return image_counts(self.image_head, self.weights, batch, boxes)
 
     def forward(
         self, maps: CenterMaps, batch: Batch, boxes: Sequence[Boxes3D], factors: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """``loss_heatmap``, ``loss_center`` and ``loss_depth``.
+        """See :func:`image_losses`."""
+        return image_losses(self.image_head, self.weights, maps, batch, boxes, factors)
 
-        Args:
-            maps: what ``image_head`` made of the features at its stride.
-            batch: whose rig and points are used.
-            boxes: ground truth, one entry a frame.
-            factors: what to divide by, see :meth:`counts`.
-        """
-        terms = self.image_head.loss(maps, self.image_head.batch_targets(batch, boxes), factors["centers"])
-        losses = {name: self.weights[name.removeprefix("loss_")] * term for name, term in terms.items()}
-        if self.weights["depth"]:
-            depth_m = batch_depth_targets(batch, self.image_head.stride_px)
-            total = depth_loss(maps.depth_logits, depth_m, self.image_head.depth_bins)
-            losses["loss_depth"] = self.weights["depth"] * total / factors["depth"].clamp(min=1)
-        return losses
+
+def image_counts(
+    head: ImageCenterHead, weights: Mapping[str, float], batch: Batch, boxes: Sequence[Boxes3D]
+) -> dict[str, Tensor]:
+    """``centers`` seen by a camera and, with depth supervision, pixels with a ``depth``; scalars."""
+    centers = sum(len(t.camera) for t in head.batch_targets(batch, boxes))
+    counts = {"centers": torch.tensor(float(centers), device=batch.rig.device)}
+    if weights["depth"]:
+        counts["depth"] = (head.depth_bins.index(batch_depth_targets(batch, head.stride_px)) >= 0).sum().float()
+    return counts
+
+
+def image_losses(
+    head: ImageCenterHead,
+    weights: Mapping[str, float],
+    maps: CenterMaps,
+    batch: Batch,
+    boxes: Sequence[Boxes3D],
+    factors: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """``loss_heatmap``, ``loss_center`` and, with depth supervision, ``loss_depth``; scalars.
+
+    Args:
+        head: that made the maps.
+        weights: factors of ``heatmap``, ``center`` and ``depth``.
+        maps: what ``head`` made of the features at its stride.
+        batch: whose rig and points are used.
+        boxes: ground truth, one entry a frame.
+        factors: what to divide by, see :func:`image_counts`.
+    """
+    terms = head.loss(maps, head.batch_targets(batch, boxes), factors["centers"])
+    losses = {name: weights[name.removeprefix("loss_")] * term for name, term in terms.items()}
+    if weights["depth"]:
+        total = depth_loss(maps.depth_logits, batch_depth_targets(batch, head.stride_px), head.depth_bins)
+        losses["loss_depth"] = weights["depth"] * total / factors["depth"].clamp(min=1)
+    return losses

@@ -16,10 +16,12 @@ class QuerySeeds(NamedTuple):
 
     Attributes:
         point_m: (B, S, 3) in the reference frame, lifted with the predicted depth; without gradient.
+        label: (B, S) class of the peak.
         known: (B, S, C + num_classes) feature at the peak, and the classes' probabilities there.
     """
 
     point_m: Tensor
+    label: Tensor
     known: Tensor
 
 
@@ -38,4 +40,5 @@ def query_seeds(
     seeds = image_head.seeds(maps, rig, count)
     pixels = feature.permute(0, 1, 3, 4, 2).flatten(1, 3)
     at_peak = pixels.gather(1, seeds.pixel.unsqueeze(-1).expand(-1, -1, pixels.shape[-1]))
-    return QuerySeeds(seeds.point_m, torch.cat([at_peak, seeds.probability.to(at_peak.dtype)], -1))
+    known = torch.cat([at_peak, seeds.probability.to(at_peak.dtype)], -1)
+    return QuerySeeds(seeds.point_m, seeds.label, known)

@@ -66,6 +66,7 @@ class OneToOneCriterion(Criterion):
         return Assignment(box, value)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """Scalar loss terms of a batch; ``truth`` in network px, one entry a picture."""
         targets = self.targets(predictions, truth)
         image, prior = targets.positive
         count = max(len(image), 1)

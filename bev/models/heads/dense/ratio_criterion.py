@@ -54,6 +54,11 @@ class RatioCriterion(Criterion):
         return image, torch.cat([prior for prior, _ in found]), boxes, labels
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """Scalar loss terms of a batch; ``truth`` in network px, one entry a picture.
+
+        Raises:
+            ValueError: another number of levels than ``balance`` has.
+        """
         assert predictions.quality is not None
         counts, batch = predictions.priors.counts, len(truth)
         if len(counts) != len(self.balance):
