@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = f"model = {_node()!r}\n{frames}\n"
     (path / "small.py").write_text(text)
     save_checkpoint({"state_dict": example.model.state_dict()}, path / "small.pth")
+    (path / "last_checkpoint").write_text("small.pth")  # a work folder serves as a checkpoint
     rig = _original(example.rig)
     network = rig.augment_images(example.rig.image_aug[0].new_tensor([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]]), (64, 96))
     save_rig(network, path / "rig.npz")
@@ -40,7 +41,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 
 
 def test_a_graph_that_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    files = [str(folder / name) for name in ("small.py", "small.pth")]
+    files = [str(folder / "small.py"), str(folder)]
     rest = ["--rig", str(folder / "rig.npz"), "--format", "torch-export", "--out", str(folder / "graphs")]
     assert _run(monkeypatch, *files, *rest) == 0
     assert "pool_points" in capsys.readouterr().out
