@@ -32,7 +32,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 }
 CHECKED = (
     *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),
-    *("optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg", "default_hooks", "randomness", "env_cfg"),
+    *("test_cfg.views", "optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg", "default_hooks", "randomness", "env_cfg"),
 )
 
 

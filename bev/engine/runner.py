@@ -190,7 +190,16 @@ class Runner(_Runner):
         return self._build_evaluation_loop(loop, "val", "ValLoop", self._val_dataloader, self._val_evaluator)
 
     def build_test_loop(self, loop: Any) -> Any:
+        if loop.get("views") is not None:
+            self._keep_pictures()
         return self._build_evaluation_loop(loop, "test", "TestLoop", self._test_dataloader, self._test_evaluator)
+
+    def _keep_pictures(self) -> None:
+        """Views are cut from the files' own pixels."""
+        node = self._test_dataloader.get("dataset")
+        if not isinstance(node, Mapping) or node.get("type") != "PictureDataset":
+            raise ConfigError("config key 'test_cfg.views' needs a PictureDataset in 'test_dataloader.dataset'")
+        self._test_dataloader = {**self._test_dataloader, "dataset": {**node, "keep_pictures": True}}
 
     def _build_evaluation_loop(self, loop: Any, stage: str, kind: str, loader_cfg: Any, evaluator: Any) -> Any:
         loader = build_dataloader(loader_cfg, f"{stage}_dataloader", self.seed, train=False)
