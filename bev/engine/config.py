@@ -21,7 +21,7 @@ TOP_KEYS = (
     *("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg"),
     *("optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks", "custom_hooks"),
     *("work_dir", "load_from", "resume", "seed", "randomness", "launcher", "env_cfg", "log_level"),
-    *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters", "sync_bn", "device"),
+    *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters", "sync_bn", "frozen_norms", "device"),
 )
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "param_scheduler": {"type": "ParamSchedulerHook"},

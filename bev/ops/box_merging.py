@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from bev.ops.box_iou import box_iou
 from bev.ops.greedy import by_score
 
 
@@ -38,24 +38,32 @@ def merge_boxes(
     count = len(boxes_px)
     if boxes_px.shape != (count, 4) or score.shape != (count,) or (group is not None and group.shape != (count,)):
         raise ValueError("merge_boxes: expected boxes (M, 4), score (M,) and group (M,)")
-    order = by_score(score)
-    boxes = boxes_px[order].to(torch.promote_types(boxes_px.dtype, torch.float32))
-    labels = None if group is None else group[order]
-    left = torch.ones(count, dtype=torch.bool, device=boxes.device)
-    cluster_of = torch.zeros(count, dtype=torch.int64, device=boxes.device)
-    hulls, best = [], []
-    for index in range(count):
-        if not left[index]:
-            continue
-        one = boxes[index : index + 1]
-        overlap = torch.maximum(box_iou(one, boxes, "iof")[0], box_iou(boxes, one, "iof")[:, 0])
-        taken = left & (overlap > threshold)
-        taken = taken if labels is None else taken & (labels == labels[index])
-        taken[index] = True  # also a box without area
-        left &= ~taken
-        cluster_of[order[taken]] = len(hulls)
-        hulls.append(torch.cat([boxes[taken, :2].amin(0), boxes[taken, 2:].amax(0)]))
-        best.append(order[index])
-    if not hulls:
-        return boxes_px, score, cluster_of
-    return torch.stack(hulls).to(boxes_px.dtype), score[torch.stack(best)], cluster_of
+    boxes = boxes_px.detach().cpu().to(torch.promote_types(boxes_px.dtype, torch.float32)).numpy()
+    labels = np.zeros(count, np.int64) if group is None else group.cpu().numpy()
+    order = by_score(score).cpu().numpy()
+    leader = np.zeros(count, np.int64)  # of every box the best one of its cluster
+    hulls = boxes.copy()
+    for label in np.unique(labels):
+        _merge_group(boxes, order[labels[order] == label], threshold, leader, hulls)
+    leaders = order[leader[order] == order]
+    place = np.zeros(count, np.int64)
+    place[leaders] = np.arange(len(leaders))
+    chosen = torch.from_numpy(leaders).to(score.device)
+    joined = torch.from_numpy(hulls[leaders]).to(boxes_px.device, boxes_px.dtype)
+    return joined, score[chosen], torch.from_numpy(place[leader]).to(score.device)
+
+
+def _merge_group(
+    boxes: np.ndarray, left: np.ndarray, threshold: float, leader: np.ndarray, hulls: np.ndarray
+) -> None:
+    """One group, ``left`` its boxes by falling score; writes ``leader`` and ``hulls``. One step needs the last: numpy's
+    calls are the cheaper ones."""
+    while len(left):
+        best, others = boxes[left[0]], boxes[left]
+        shared = (np.minimum(best[2:], others[:, 2:]) - np.maximum(best[:2], others[:, :2])).clip(0).prod(1)
+        smaller = np.minimum((others[:, 2:] - others[:, :2]).prod(1), (best[2:] - best[:2]).prod())
+        taken = shared > threshold * smaller
+        taken[0] = True  # also a box without area
+        leader[left[taken]] = left[0]
+        hulls[left[0]] = [*others[taken, :2].min(0), *others[taken, 2:].max(0)]
+        left = left[~taken]

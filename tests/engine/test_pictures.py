@@ -112,7 +112,8 @@ def test_testing_looks_at_several_views(squares: Path, trained: Path, tmp_path: 
     for given, kept in ((None, plain), (options, views), (dict(max_boxes=300, merge="nms", threshold=1.0), {})):
         cfg = squares_config(squares)
         cfg.custom_hooks = []
-        cfg.model.head.decoder.score_threshold = 1e-5
+        cfg.model.head.decoder.update(score_threshold=1e-5, max_boxes=20)
+        cfg.test_dataloader.dataset.max_samples = 3
         if given is not None:
             cfg.test_cfg = dict(views=given)
         cfg = prepare(cfg, str(tmp_path / "w"))
