@@ -152,7 +152,8 @@ def _value(text: str) -> Any:
 
 @contextmanager
 def _bases_from_root() -> Iterator[None]:
-    """Let ``_base_ = ["configs/_base_/..."]`` name a base from the folder that holds ``configs``.
+    """Let ``_base_ = ["configs/_base_/..."]`` name a base from the folder that holds ``configs``: one above the file,
+    the working folder, or that of this library's own checkout, so that a user's file may lie anywhere.
 
     mmengine resolves bases relative to the file alone and offers no hook for it, hence the exchange of one function
     for the duration of the reading.
@@ -161,7 +162,7 @@ def _bases_from_root() -> Iterator[None]:
 
     def resolve(base: str, filename: str) -> Any:
         if base.startswith("configs/"):
-            for folder in Path(filename).resolve().parents:
+            for folder in (*Path(filename).resolve().parents, Path.cwd(), Path(__file__).resolve().parents[2]):
                 if (folder / base).is_file():
                     return str(folder / base), None
         return original.__func__(base, filename)

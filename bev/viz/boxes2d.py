@@ -99,8 +99,10 @@ def draw_found(
     for record in dataset.records:
         if record.token in predictions:
             found = better_than(predictions[record.token], score_threshold)
-            picture = draw_boxes(read_image(record.path, record.token), found, dataset.pictures.classes)
-            paths.append(Path(directory) / f"{record.token}.jpg")
+            picture = draw_boxes(read_image(record.path, record.token, record.size_px, upright=True), found, dataset.pictures.classes)
+            # A token may be an absolute path, or lead out of the data set's folder: drawings stay in theirs.
+            parts = [part for part in Path(record.token).parts if part not in ("..", Path(record.token).anchor)]
+            paths.append(Path(directory, *parts[:-1], f"{parts[-1]}.jpg"))
             write_picture(paths[-1], picture)
     return paths
 

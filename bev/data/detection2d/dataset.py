@@ -179,7 +179,7 @@ def read_picture(record: PictureRecord) -> Picture:
     """
     if record.problem:
         raise FileError(record.problem)
-    image = read_image(record.path, record.token, record.size_px)
+    image = read_image(record.path, record.token, record.size_px, upright=True)
     taught = ~record.crowd
     size = (image.shape[0], image.shape[1])
     return Picture(image, record.boxes_px[taught], record.label[taught], np.eye(3), size, record.token)

@@ -127,7 +127,7 @@ def _files(
     for file in track(files, description="pictures", disable=len(files) < 2):
         name = str(file.relative_to(base))
         try:
-            image = read_image(file)
+            image = read_image(file, upright=True)
         except FileError as error:
             # One damaged picture of a folder is no reason to lose the others; alone it is the answer.
             if len(files) == 1:
