@@ -37,7 +37,7 @@ from torch import nn
 from bev import __version__
 from bev.engine import distributed, random_state
 from bev.engine.adapter import DetectorAdapter
-from bev.engine.check import check_config
+from bev.engine.check import check_classes, check_config
 from bev.engine.config import check_top_keys, fill_default_hooks
 from bev.engine.data import build_dataloader
 from bev.engine.distillation import Distillation
@@ -201,6 +201,7 @@ class Runner(_Runner):
 
     def build_train_loop(self, loop: Any) -> Any:
         loader = build_dataloader(self._train_dataloader, "train_dataloader", self.seed, train=True)
+        check_classes(self.cfg.get("model"), loader.dataset, "train_dataloader")
         return _built_loop({"type": "TrainLoop", **loop}, "train_cfg", TrainLoop, runner=self, dataloader=loader)
 
     def build_val_loop(self, loop: Any) -> Any:
@@ -220,6 +221,7 @@ class Runner(_Runner):
 
     def _build_evaluation_loop(self, loop: Any, stage: str, kind: str, loader_cfg: Any, evaluator: Any) -> Any:
         loader = build_dataloader(loader_cfg, f"{stage}_dataloader", self.seed, train=False)
+        check_classes(self.cfg.get("model"), loader.dataset, f"{stage}_dataloader")
         scorer = self.build_evaluator(evaluator, f"{stage}_evaluator")
         node = {"type": kind, **loop}
         return _built_loop(node, f"{stage}_cfg", EvaluationLoop, runner=self, dataloader=loader, evaluator=scorer)

@@ -64,7 +64,9 @@ def infer(
         return infer_rig(model, cfg, source, out, score_threshold=score_threshold, device=device)
     from bev.engine.infer.pictures import infer_pictures
 
-    options: dict[str, Any] = {"score_threshold": score_threshold, "device": device, "views": views}
+    meta = load_checkpoint(checkpoint_file(checkpoint)).get("meta")
+    classes = tuple(map(str, meta.get("classes") or ())) if isinstance(meta, Mapping) else ()
+    options: dict[str, Any] = {"score_threshold": score_threshold, "device": device, "views": views, "classes": classes}
     return infer_pictures(model, cfg, source, out, **options)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def infer_pictures(
     score_threshold: float,
     device: str,
     views: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
 ) -> Path:
     """Detect in a picture, in all pictures of a folder (and its folders), or in a video.
 
@@ -67,6 +68,7 @@ def infer_pictures(
         score_threshold: 0..1, boxes below it are left out.
         device: of torch.
         views: arguments of :class:`bev.engine.views.PictureViews`, which take the place of ``test_cfg.views``.
+        classes: names of the labels where the configuration does not list them (a checkpoint has them).
 
     Returns:
         Path of the JSON: ``classes``, ``score_threshold`` and ``pictures``, a list of ``file``, ``size_px`` (H, W) and
@@ -78,7 +80,7 @@ def infer_pictures(
         ConfigError: the configuration does not say the network's size.
     """
     source, out = Path(source), Path(out)
-    how = picture_input(cfg, views)
+    how = picture_input(cfg, views, classes)
     out.mkdir(parents=True, exist_ok=True)
     if source.suffix.lower() in VIDEOS and source.is_file():
         rows = _video(model, how, source, out, score_threshold, device)
@@ -90,7 +92,9 @@ def infer_pictures(
     return path
 
 
-def picture_input(cfg: Config, views: Mapping[str, Any] | None = None) -> PictureInput:
+def picture_input(
+    cfg: Config, views: Mapping[str, Any] | None = None, names: Sequence[str] = ()
+) -> PictureInput:
     """How test pictures are prepared; raises ConfigError where no data section says the size."""
     chosen = (cfg.get("test_cfg") or {}).get("views") if views is None else views
     made = None if chosen is None else build_views(chosen, "test_cfg.views")
@@ -100,7 +104,7 @@ def picture_input(cfg: Config, views: Mapping[str, Any] | None = None) -> Pictur
             size = node["size"]
             first = size if isinstance(size[0], int) else size[0]
             pictures: Mapping[str, Any] = node.get("pictures") or {}
-            classes = tuple(pictures.get("classes") or ())
+            classes = tuple(pictures.get("classes") or names)
             place, pad_value = node.get("place", "corner"), node.get("pad_value", PAD_VALUE)
             return PictureInput((first[0], first[1]), place, pad_value, classes, made)
     raise ConfigError(f"{cfg.filename}: config key 'test_dataloader.dataset' must be a PictureDataset: it has the size")
