@@ -11,7 +11,7 @@ from mmengine.registry import Registry
 from bev.data.detection2d import PictureDataset
 from bev.engine.data import KEYS as LOADER_KEYS
 from bev.engine.registries import LOOPS, OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, find
-from bev.registry import DATASETS, HOOKS, METRICS, MODELS, check_keys
+from bev.registry import DATASETS, HOOKS, METRICS, MODELS, ConfigError, check_keys
 
 SECTIONS: dict[str, Registry] = {
     **{"model": MODELS, "param_scheduler": PARAM_SCHEDULERS, "default_hooks": HOOKS, "custom_hooks": HOOKS},

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from bev.engine import load_config, prepare
 from bev.engine import test as score
 from bev.engine import train
+from bev.engine.infer import infer
 from bev.engine.infer.pictures import infer_pictures
 from bev.engine.runner import Runner
 from bev.io import FileError
@@ -75,6 +76,23 @@ def _stop_after(runner: Runner, step: int) -> None:
             runner.train_loop.stop_training = batch_idx + 1 == step
 
     runner.register_hook(Stop())
+
+
+def test_a_head_for_other_classes_is_refused(squares: Path, tmp_path: Path) -> None:
+    cfg = squares_config(squares)
+    cfg.model.head.network.num_classes = 3
+    with pytest.raises(ConfigError, match="num_classes' is 3, but the pictures of 'train_dataloader' have 2 classes"):
+        Runner(prepare(cfg, str(tmp_path))).train()
+
+
+def test_names_come_from_the_checkpoint_where_the_configuration_has_none(
+    squares: Path, trained: Path, tmp_path: Path
+) -> None:
+    cfg = squares_config(squares)
+    for stage in ("train", "val", "test"):
+        cfg[f"{stage}_dataloader"].dataset.pictures.classes = None
+    out = infer(cfg, trained, squares / "JPEGImages/p1.png", tmp_path, score_threshold=0.5)
+    assert json.loads(out.read_text())["classes"] == ["red", "blue"]
 
 
 def test_the_criterion_is_told_its_epoch(squares: Path, tmp_path: Path) -> None:
