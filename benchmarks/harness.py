@@ -39,14 +39,7 @@ def compare(
     With ``memory`` one more run of each tells what it needs at its peak beyond what was there before (Linux).
     """
     contestants = {"ours": ours, **baselines}
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(runs + 1):
-        for name, call in contestants.items():
-            start = clock()
-            call()
-            if turn:
-                samples[name].append(1e3 * (clock() - start))
-    medians = {name: statistics.median(values) for name, values in samples.items()}
+    medians = alternate(contestants, runs, clock)
     peaks = {name: peak_mb(call) for name, call in contestants.items()} if memory else {}
     return [
         {
@@ -59,6 +52,20 @@ def compare(
         }
         for name in baselines
     ]
+
+
+def alternate(
+    contestants: dict[str, Callable[[], Any]], runs: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median ms of each in turns, after one warm-up turn."""
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(runs + 1):
+        for name, call in contestants.items():
+            start = clock()
+            call()
+            if turn:
+                samples[name].append(1e3 * (clock() - start))
+    return {name: statistics.median(values) for name, values in samples.items()}
 
 
 def peak_mb(call: Callable[[], Any]) -> int:

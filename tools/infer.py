@@ -15,6 +15,7 @@ import torch
 
 from bev.engine import load_config, main
 from bev.engine.infer import infer
+from bev.engine.view_arguments import add_view_arguments, views_of
 from bev.viz import RenderError
 from bev.viz.arguments import score
 
@@ -40,13 +41,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     usual = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", type=device, default=usual, help=f"of torch (default here: {usual})")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
+    add_view_arguments(parser)
     return parser.parse_args(arguments)
 
 
 def run() -> int:
     args = parse()
     cfg = load_config(args.config, args.cfg_options)
-    options = {"score_threshold": args.score_threshold, "device": args.device}
+    options = {"score_threshold": args.score_threshold, "device": args.device, "views": views_of(args)}
     print(infer(cfg, args.checkpoint, args.source, args.out, **options))
     return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from bev.engine import load_config, main, prepare, test
+from bev.engine.view_arguments import add_view_arguments, views_of
 from bev.registry import DATASETS, ConfigError
 from bev.viz import draw_results
 from bev.viz.boxes2d import draw_found
@@ -30,6 +31,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work-dir", help="where the log goes (default: work_dirs/<config name>)")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
     parser.add_argument("--launcher", choices=("none", "pytorch"), default="none", help="pytorch under torchrun")
+    add_view_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -45,12 +47,15 @@ def draw(cfg: Config, predictions: dict[str, Any], directory: str) -> list[str]:
 def run() -> int:
     args = parse()
     if (foreign := openmmlab.openmmlab_config(args.config)) is not None:
-        if args.out or args.show_dir or args.report:
-            raise ConfigError("--out, --report and --show-dir are not offered for configurations of mmdet and mmdet3d")
+        if args.out or args.show_dir or args.report or views_of(args):
+            what = "--out, --report, --show-dir and views"
+            raise ConfigError(f"{what} are not offered for configurations of mmdet and mmdet3d")
         choices = {"work_dir": args.work_dir, "launcher": args.launcher}
         print(json.dumps(openmmlab.test(foreign, args.checkpoint, args.cfg_options, **choices), indent=2))
         return 0
     cfg = prepare(load_config(args.config, args.cfg_options), args.work_dir, launcher=args.launcher)
+    if (views := views_of(args)) is not None:
+        cfg.test_cfg = {**(cfg.get("test_cfg") or {}), "views": views}
     predictions: dict[str, Any] = {}  # Boxes3D, or Boxes2D of single pictures
     keep = (lambda batch, boxes: predictions.update(zip(batch.tokens, boxes))) if args.show_dir else None
     metrics = test(cfg, args.checkpoint, args.out, keep, args.report)

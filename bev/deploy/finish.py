@@ -22,7 +22,7 @@ from bev.registry import MODELS
 from bev.structures import Boxes2D, Boxes3D
 from bev.structures.boxes3d import Frame
 
-_RULE = ("score_threshold", "nms_iou", "max_boxes", "clip", "voting")
+_RULE = ("score_threshold", "nms_iou", "max_boxes", "clip", "voting", "suppression")
 _ROTATED = ("overlap", "size_factors", "max_candidates", "max_boxes")
 
 
@@ -106,7 +106,7 @@ def boxes2d_of(
 ) -> list[Boxes2D]:
     """A dense graph's outputs -> boxes in network px; ``sizes_px`` (H, W) of the pictures within the network image."""
     arrays = {name: torch.as_tensor(np.asarray(value)) for name, value in outputs.items()}
-    rule = DenseDecoder(**{name: settings[name] for name in _RULE})
+    rule = DenseDecoder(**{name: settings[name] for name in _RULE if name in settings})  # older files lack some
     found = []
     for i, size in enumerate(sizes_px):
         valid = arrays["valid"][i]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bev.engine import distributed
+from bev.engine.distillation import Distillation
 from bev.engine.guard import NonFiniteError
 from bev.engine.optim import OptimWrapper
 from bev.models.detectors import Detector, FrameStream, TemporalDetector
@@ -25,12 +26,18 @@ from bev.structures import Batch, Boxes3D
 class _LossDoor(nn.Module):
     """``loss`` as a ``forward``: DDP synchronises gradients only of what went through its own forward."""
 
-    def __init__(self, detector: Detector, stream: FrameStream | None) -> None:
+    def __init__(self, detector: Detector, stream: FrameStream | None, distillation: Distillation | None) -> None:
         super().__init__()
-        self.detector, self._stream = detector, stream
+        self.detector, self._stream, self.distillation = detector, stream, distillation
 
     def forward(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        return (self.detector if self._stream is None else self._stream).loss(batch, avg_factors)
+        def losses() -> dict[str, Tensor]:
+            return (self.detector if self._stream is None else self._stream).loss(batch, avg_factors)
+
+        if self.distillation is None:
+            return losses()
+        result: dict[str, Tensor] = self.distillation(batch, losses)
+        return result
 
 
 def _stream(detector: Detector) -> FrameStream | None:
@@ -56,21 +63,35 @@ class DetectorAdapter(nn.Module):
         detector: on its device.
         distributed: average gradients over the processes of the default group.
         find_unused_parameters: as DistributedDataParallel has it.
+        distillation: what a teacher adds to the losses.
 
     Attributes:
+        trained: the module with everything that is trained: the detector and the distillation's adapters.
         training_stream, evaluation_stream: carry a temporal detector's memory from batch to batch, each apart from the
             other, wherever the sampler says that frames continue (``Batch.starts``); None for other detectors.
     """
 
-    def __init__(self, detector: Detector, distributed: bool = False, find_unused_parameters: bool = False) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        distributed: bool = False,
+        find_unused_parameters: bool = False,
+        distillation: Distillation | None = None,
+    ) -> None:
         super().__init__()
         self.module = detector
         self.training_stream, self.evaluation_stream = _stream(detector), _stream(detector)
-        door: nn.Module = _LossDoor(detector, self.training_stream)
+        door: nn.Module = _LossDoor(detector, self.training_stream, distillation)
+        self._trained = (detector if distillation is None else door,)
         if distributed:
             door = _data_parallel(door, find_unused_parameters)
         # In a tuple: not a submodule, so every parameter has one name.
         self._door = (door,)
+
+    @property
+    def trained(self) -> nn.Module:
+        """See above."""
+        return self._trained[0]
 
     @property
     def device(self) -> torch.device:

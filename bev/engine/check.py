@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.registry import Registry
 
+from bev.data.detection2d import PictureDataset
 from bev.engine.data import KEYS as LOADER_KEYS
 from bev.engine.registries import LOOPS, OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS, find
-from bev.registry import DATASETS, HOOKS, METRICS, MODELS, check_keys
+from bev.registry import DATASETS, HOOKS, METRICS, MODELS, ConfigError, check_keys
 
 SECTIONS: dict[str, Registry] = {
     **{"model": MODELS, "param_scheduler": PARAM_SCHEDULERS, "default_hooks": HOOKS, "custom_hooks": HOOKS},
@@ -38,6 +39,34 @@ def check_config(cfg: Mapping[str, Any]) -> None:
         _check(wrapper.get("optimizer"), OPTIMIZERS, "optim_wrapper.optimizer")
         arguments = {key: value for key, value in wrapper.items() if key not in ("optimizer", "paramwise_cfg")}
         _check({"type": "OptimWrapper", **arguments}, OPTIM_WRAPPERS, "optim_wrapper")
+
+
+def check_classes(model: Any, dataset: Any, path: str) -> None:
+    """Raise ConfigError where a 2D detector's heads are made for another number of classes than its pictures have.
+
+    Args:
+        model: its configuration.
+        dataset: of the loader ``path``; anything but a PictureDataset is left alone.
+    """
+    head = model.get("head") if isinstance(model, Mapping) else None
+    if not isinstance(dataset, PictureDataset) or head is None:
+        return
+    classes = dataset.pictures.classes
+    for key, count in _class_counts(head, "model.head"):
+        if count != len(classes):
+            names = ", ".join(classes[:5]) + (" ..." if len(classes) > 5 else "")
+            raise ConfigError(
+                f"config key '{key}' is {count}, but the pictures of '{path}' have {len(classes)} classes ({names});"
+                f" give {key}={len(classes)}, or the data set's classes"
+            )
+
+
+def _class_counts(node: Any, path: str) -> Iterator[tuple[str, int]]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("num_classes"), int):
+            yield f"{path}.num_classes", node["num_classes"]
+        for key, value in node.items():
+            yield from _class_counts(value, f"{path}.{key}")
 
 
 def _check(node: Any, registry: Registry, path: str) -> None:

@@ -21,7 +21,7 @@ TOP_KEYS = (
     *("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg"),
     *("optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks", "custom_hooks"),
     *("work_dir", "load_from", "resume", "seed", "randomness", "launcher", "env_cfg", "log_level"),
-    *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters", "sync_bn", "device"),
+    *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters", "sync_bn", "frozen_norms", "device"),
 )
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "param_scheduler": {"type": "ParamSchedulerHook"},
@@ -32,7 +32,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 }
 CHECKED = (
     *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),
-    *("optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg", "default_hooks", "randomness", "env_cfg"),
+    *("test_cfg.views", "optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg", "default_hooks", "randomness", "env_cfg"),
 )
 
 
@@ -152,7 +152,8 @@ def _value(text: str) -> Any:
 
 @contextmanager
 def _bases_from_root() -> Iterator[None]:
-    """Let ``_base_ = ["configs/_base_/..."]`` name a base from the folder that holds ``configs``.
+    """Let ``_base_ = ["configs/_base_/..."]`` name a base from the folder that holds ``configs``: one above the file,
+    the working folder, or that of this library's own checkout, so that a user's file may lie anywhere.
 
     mmengine resolves bases relative to the file alone and offers no hook for it, hence the exchange of one function
     for the duration of the reading.
@@ -161,7 +162,7 @@ def _bases_from_root() -> Iterator[None]:
 
     def resolve(base: str, filename: str) -> Any:
         if base.startswith("configs/"):
-            for folder in Path(filename).resolve().parents:
+            for folder in (*Path(filename).resolve().parents, Path.cwd(), Path(__file__).resolve().parents[2]):
                 if (folder / base).is_file():
                     return str(folder / base), None
         return original.__func__(base, filename)

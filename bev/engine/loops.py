@@ -13,8 +13,9 @@ from bev.engine import distributed, random_state
 from bev.engine.data import describe_faults, stream
 from bev.engine.registries import LOOPS
 from bev.engine.run_state import restore_random_state
+from bev.engine.views import NetworkInput, build_views
 from bev.registry import ConfigError
-from bev.structures import Batch, Boxes3D
+from bev.structures import Batch
 
 
 @LOOPS.register_module()
@@ -195,6 +196,10 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook(f"after_{stage}")
         return metrics
 
+    def _predict(self, batch: Any) -> list[Any]:
+        outputs: list[Any] = self.runner.model.val_step(batch)
+        return outputs
+
     def _predict_all(self) -> bool:
         index, has_past, memory = -1, False, self.runner.model.evaluation_stream
         for index, batch in enumerate(self.dataloader):
@@ -203,7 +208,7 @@ class EvaluationLoop(BaseLoop):
             if distributed.world_size() == 1 and self.runner.stop_requested():
                 return False
             self.runner.call_hook(f"before_{self.stage}_iter", batch_idx=index, data_batch=batch)
-            outputs: list[Boxes3D] = self.runner.model.val_step(batch)
+            outputs = self._predict(batch)
             if self.evaluator is not None:
                 self.evaluator.process(data_samples=outputs, data_batch=batch)
             self.runner.call_hook(f"after_{self.stage}_iter", batch_idx=index, data_batch=batch, outputs=outputs)
@@ -226,11 +231,33 @@ class ValLoop(EvaluationLoop):
 
 @LOOPS.register_module()
 class TestLoop(EvaluationLoop):
-    """Validation of a checkpoint."""
+    """Validation of a checkpoint.
+
+    Args:
+        runner, dataloader, evaluator: as :class:`EvaluationLoop`.
+        views: arguments of :class:`bev.engine.views.PictureViews`: a 2D detector then looks at several views of every
+            picture (mirrored, scaled, tiles). None: at the one that the data set prepares.
+    """
 
     stage = "test"
     no_gradient = torch.inference_mode
     __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    def __init__(
+        self, runner: Any, dataloader: Any, evaluator: Any = None, views: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(runner, dataloader, evaluator)
+        self.views = None if views is None else build_views(views, "test_cfg.views")
+
+    def _predict(self, batch: Any) -> list[Any]:
+        if self.views is None:
+            return super()._predict(batch)
+        model, data = self.runner.model, self.dataloader.dataset
+        prepared = NetworkInput(data.sizes[0], data.place, data.pad_value)
+        return [
+            self.views.detect(model.module.predict, picture.numpy(), prepared, token, model.device)
+            for picture, token in zip(batch.pictures, batch.tokens)
+        ]
 
 
 def _show_faults(runner: Any, dataloader: Any) -> None:

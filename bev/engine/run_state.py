@@ -30,6 +30,7 @@ def state_of(runner: Runner) -> dict[str, Any]:
             "frames_per_step": loop.frames_per_step,
             "dataset_length": loop.length,
             "seed": runner.seed,
+            "classes": list((getattr(loop.dataloader.dataset, "metainfo", None) or {}).get("classes", ())),
             "config": runner.config_text,
             "versions": {key: str(value) for key, value in runner.versions.items()},
         },

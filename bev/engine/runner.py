@@ -37,10 +37,13 @@ from torch import nn
 from bev import __version__
 from bev.engine import distributed, random_state
 from bev.engine.adapter import DetectorAdapter
-from bev.engine.check import check_config
+from bev.engine.check import check_classes, check_config
 from bev.engine.config import check_top_keys, fill_default_hooks
 from bev.engine.data import build_dataloader
+from bev.engine.distillation import Distillation
 from bev.engine.evaluator import Evaluator
+from bev.engine.frozen import freeze_norms
+from bev.engine.hooks.distillation import DistillationHook
 from bev.engine.loops import EvaluationLoop, TrainLoop
 from bev.engine.registries import LOOPS, PARAM_SCHEDULERS, build, find
 from bev.engine.run_state import last_checkpoint, load_only_weights, resume, state_of
@@ -149,12 +152,26 @@ class Runner(_Runner):
         device = torch.device(self.cfg.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.cfg.get("sync_bn") and device.type == "cuda" and self.distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        training = self.cfg.get("train_cfg") is not None
+        if training and self.cfg.get("frozen_norms"):
+            freeze_norms(model, self.cfg.frozen_norms)
+        # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Before the model is wrapped: what a teacher adds to the losses has parameters of its own.
+        nodes = enumerate(self.cfg.get("custom_hooks") or ())
+        self._custom_hooks = [_built_hook(node, f"custom_hooks[{index}]") for index, node in nodes]
         return DetectorAdapter(
-            # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
-            model.to(device=device, memory_format=torch.channels_last),  # type: ignore[arg-type, call-overload]
-            distributed=self.world_size > 1 and self.cfg.get("train_cfg") is not None,
+            model,  # type: ignore[arg-type]
+            distributed=self.world_size > 1 and training,
             find_unused_parameters=bool(self.cfg.get("find_unused_parameters", False)),
+            distillation=self._distillation(model, device) if training else None,
         )
+
+    def _distillation(self, model: nn.Module, device: torch.device) -> Distillation | None:
+        hooks = [hook for hook in self._custom_hooks if isinstance(hook, DistillationHook)]
+        if len(hooks) > 1:
+            raise ConfigError("config key 'custom_hooks' has two DistillationHooks; one takes several terms")
+        return hooks[0].attach(model, device) if hooks else None
 
     @property
     def detector(self) -> Detector:
@@ -163,7 +180,7 @@ class Runner(_Runner):
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         if isinstance(optim_wrapper, Mapping):
-            return build_optim_wrapper(optim_wrapper, self.detector)
+            return build_optim_wrapper(optim_wrapper, self.model.trained)
         return optim_wrapper
 
     def build_param_scheduler(self, scheduler: Any) -> list[Any]:
@@ -184,16 +201,27 @@ class Runner(_Runner):
 
     def build_train_loop(self, loop: Any) -> Any:
         loader = build_dataloader(self._train_dataloader, "train_dataloader", self.seed, train=True)
+        check_classes(self.cfg.get("model"), loader.dataset, "train_dataloader")
         return _built_loop({"type": "TrainLoop", **loop}, "train_cfg", TrainLoop, runner=self, dataloader=loader)
 
     def build_val_loop(self, loop: Any) -> Any:
         return self._build_evaluation_loop(loop, "val", "ValLoop", self._val_dataloader, self._val_evaluator)
 
     def build_test_loop(self, loop: Any) -> Any:
+        if loop.get("views") is not None:
+            self._keep_pictures()
         return self._build_evaluation_loop(loop, "test", "TestLoop", self._test_dataloader, self._test_evaluator)
+
+    def _keep_pictures(self) -> None:
+        """Views are cut from the files' own pixels."""
+        node = self._test_dataloader.get("dataset")
+        if not isinstance(node, Mapping) or node.get("type") != "PictureDataset":
+            raise ConfigError("config key 'test_cfg.views' needs a PictureDataset in 'test_dataloader.dataset'")
+        self._test_dataloader = {**self._test_dataloader, "dataset": {**node, "keep_pictures": True}}
 
     def _build_evaluation_loop(self, loop: Any, stage: str, kind: str, loader_cfg: Any, evaluator: Any) -> Any:
         loader = build_dataloader(loader_cfg, f"{stage}_dataloader", self.seed, train=False)
+        check_classes(self.cfg.get("model"), loader.dataset, f"{stage}_dataloader")
         scorer = self.build_evaluator(evaluator, f"{stage}_evaluator")
         node = {"type": kind, **loop}
         return _built_loop(node, f"{stage}_cfg", EvaluationLoop, runner=self, dataloader=loader, evaluator=scorer)
@@ -207,21 +235,12 @@ class Runner(_Runner):
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
         for name, hook in (hooks or {}).items():
             if hook is not None:
-                self._register(hook, f"default_hooks.{name}")
+                self.register_hook(_built_hook(hook, f"default_hooks.{name}"))
 
     def register_custom_hooks(self, hooks: Sequence[Any]) -> None:
-        for index, hook in enumerate(hooks):
-            self._register(hook, f"custom_hooks[{index}]")
-
-    def _register(self, hook: Any, path: str) -> None:
-        if isinstance(hook, Mapping):
-            node = dict(hook)
-            priority = node.pop("priority", None)
-            hook = build(node, HOOKS, path)
-            hook.priority = priority or hook.priority
-        if not isinstance(hook, Hook):
-            raise ConfigError(f"config key '{path}' builds a {type(hook).__name__}, expected a Hook")
-        self.register_hook(hook)
+        """Those that :meth:`wrap_model` has built."""
+        for hook in self._custom_hooks:
+            self.register_hook(hook)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         for hook in self._hooks:
@@ -306,6 +325,17 @@ class Runner(_Runner):
         if number:  # else leave it alone: a signal may have come since it was read
             self.stop_signal = number
         return number != 0
+
+
+def _built_hook(hook: Any, path: str) -> Hook:
+    if isinstance(hook, Mapping):
+        node = dict(hook)
+        priority = node.pop("priority", None)
+        hook = build(node, HOOKS, path)
+        hook.priority = priority or hook.priority
+    if not isinstance(hook, Hook):
+        raise ConfigError(f"config key '{path}' builds a {type(hook).__name__}, expected a Hook")
+    return hook
 
 
 def _built_loop(node: dict[str, Any], path: str, expected: type, **parts: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,12 +26,18 @@ class WarmupCosineLR(_ParamScheduler):
     Step t of T with W warm-up steps: ``start_ratio + (1 - start_ratio) * t / W`` of the base rate while t < W, then
     ``min_ratio + (1 - min_ratio) * (1 + cos(pi * (t - W) / (T - W))) / 2``.
 
+    With ``cycles`` that curve ends at ``cycle_start * T``; the rest is divided into as many half cosines from
+    ``cycle_ratio`` to ``min_ratio`` of the base rate, at whose ends ``SWAHook`` averages.
+
     Args:
         optimizer: whose ``lr`` is set; every parameter group keeps its own base rate.
         total_steps: T; the engine fills in the length of the run.
         warmup: W, as a number of steps (int) or as a fraction of the run (float below 1).
         start_ratio: of the base rate at step 0.
         min_ratio: of the base rate at the end.
+        cycles: number of cycles; 0 for none.
+        cycle_start: share of the run before them.
+        cycle_ratio: of the base rate at the start of each.
     """
 
     def __init__(
@@ -40,16 +47,24 @@ class WarmupCosineLR(_ParamScheduler):
         warmup: int | float = 0.05,
         start_ratio: float = 0.01,
         min_ratio: float = 0.01,
+        cycles: int = 0,
+        cycle_start: float = 0.75,
+        cycle_ratio: float = 0.3,
     ) -> None:
         self.warmup_steps = int(warmup) if warmup >= 1 else round(warmup * total_steps)
-        if not 0 <= self.warmup_steps <= total_steps:
-            raise ConfigError(f"warm-up of {warmup} does not fit into {total_steps} steps")
+        if cycles < 0 or not 0 < cycle_start < 1:
+            raise ConfigError(f"WarmupCosineLR: cycles {cycles} from 0 up, cycle_start {cycle_start} within 0 and 1")
+        self.borders = cycle_borders(total_steps, cycle_start, cycles) if cycles else [total_steps]
+        if not 0 <= self.warmup_steps <= self.borders[0] or len(set(self.borders)) < len(self.borders):
+            what = f"warm-up of {warmup}" + (f" and {cycles} cycles from {cycle_start} on do" if cycles else " does")
+            raise ConfigError(f"{what} not fit into {total_steps} steps")
         self.total_steps, self.start_ratio, self.min_ratio = total_steps, start_ratio, min_ratio
+        self.cycle_ratio = cycle_ratio
         super().__init__(optimizer, "lr", by_epoch=False)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue at the saved step; the curve stays this run's own, should it have been made longer or shorter."""
-        curve = ("total_steps", "warmup_steps", "start_ratio", "min_ratio")
+        curve = ("total_steps", "warmup_steps", "start_ratio", "min_ratio", "borders", "cycle_ratio")
         super().load_state_dict({key: value for key, value in state_dict.items() if key not in curve})
 
     def _get_value(self) -> list[float]:
@@ -57,9 +72,19 @@ class WarmupCosineLR(_ParamScheduler):
         if step < warmup:
             ratio = self.start_ratio + (1 - self.start_ratio) * step / warmup
         else:
-            progress = min((step - warmup) / max(self.total_steps - warmup, 1), 1.0)
-            ratio = self.min_ratio + (1 - self.min_ratio) * (1 + math.cos(math.pi * progress)) / 2
+            # The half cosine that the step belongs to: the long one after the warm-up, or a cycle.
+            cycle = min(bisect_right(self.borders, step), len(self.borders) - 1)
+            begin = self.borders[cycle - 1] if cycle else warmup
+            top = self.cycle_ratio if cycle else 1.0
+            progress = min((step - begin) / max(self.borders[cycle] - begin, 1), 1.0)
+            ratio = self.min_ratio + (top - self.min_ratio) * (1 + math.cos(math.pi * progress)) / 2
         return [base * ratio for base in self.base_values]
+
+
+def cycle_borders(total_steps: int, start: float, cycles: int) -> list[int]:
+    """Steps at which the cycles of the last part of a run begin, and its end: ``cycles + 1`` numbers."""
+    first = round(start * total_steps)
+    return [round(first + (total_steps - first) * k / cycles) for k in range(cycles + 1)]
 
 
 def build_optim_wrapper(cfg: Mapping[str, Any], model: nn.Module) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-WEIGHTS_KEYS = ("ema_state_dict", "state_dict")
+WEIGHTS_KEYS = ("swa_state_dict", "ema_state_dict", "state_dict")
 
 
 class CheckpointError(RuntimeError):
@@ -61,7 +61,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def weights_of(checkpoint: Mapping[str, Any], source: str | Path, prefer_ema: bool = True) -> dict[str, Tensor]:
-    """The weights in a checkpoint: the moving average where there is one (and it is wanted), else the plain weights."""
+    """The weights in a checkpoint: their average where there is one (and it is wanted), else the plain weights."""
     for key in WEIGHTS_KEYS if prefer_ema else WEIGHTS_KEYS[::-1]:
         if isinstance(checkpoint.get(key), Mapping):
             return {name: value for name, value in checkpoint[key].items() if isinstance(value, Tensor)}

@@ -22,6 +22,7 @@ class ImageSample:
         picture_px: (H, W) of the file's picture.
         token: the data set's name of the picture.
         boxes: ground truth in network px, None where there is none.
+        picture: (H, W, 3) uint8 RGB, the file's own pixels, where the data set was asked to keep them.
     """
 
     image: Tensor
@@ -29,6 +30,7 @@ class ImageSample:
     picture_px: tuple[int, int]
     token: str
     boxes: Boxes2D | None = None
+    picture: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class ImageBatch:
         network_from_picture: (B, 3, 3) float64.
         picture_px: (H, W) of each file's picture.
         derived: what a detector has computed from this batch's ground truth.
+        pictures: (H, W, 3) uint8 RGB each, the files' own pixels, always on CPU; None where they were not kept.
     """
 
     images: Tensor
@@ -48,6 +51,7 @@ class ImageBatch:
     tokens: list[str]
     boxes: list[Boxes2D] | None = None
     derived: dict[str, Any] = field(default_factory=dict)
+    pictures: list[Tensor] | None = None
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -78,10 +82,12 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     if len(shapes) != 1:
         raise ValueError(f"cannot batch pictures {tokens} of different sizes {sorted(shapes)}")
     boxes = [s.boxes for s in samples if s.boxes is not None]
+    pictures = [s.picture for s in samples if s.picture is not None]
     return ImageBatch(
         images=torch.stack([s.image for s in samples]),
         network_from_picture=torch.stack([s.network_from_picture for s in samples]),
         picture_px=[s.picture_px for s in samples],
         tokens=tokens,
         boxes=boxes if len(boxes) == len(samples) else None,
+        pictures=pictures if len(pictures) == len(samples) else None,
     )

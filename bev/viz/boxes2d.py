@@ -13,40 +13,57 @@ import torch
 from bev.data.detection2d import PictureDataset
 from bev.io.images import read_image
 from bev.structures import Boxes2D, ImageBatch
+from bev.viz.legend import class_legend
 from bev.viz.palette import PAGE, Color, class_color, ink_on
 from bev.viz.text import Picture, draw_text, text_size
 
 
-def draw_boxes(picture: Picture, boxes: Boxes2D, classes: Sequence[str], with_scores: bool = True) -> Picture:
-    """A copy of a picture with its boxes.
+def draw_boxes(
+    picture: Picture, boxes: Boxes2D, classes: Sequence[str], with_scores: bool = True, with_names: bool = True
+) -> Picture:
+    """A copy of a picture with its boxes. A name that would cover another one is left out: the colour says the class.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
-        boxes: px of the picture; the best score is drawn last, on top.
+        boxes: px of the picture; the best score is drawn last, on top, and gets its name first.
         classes: names of the labels.
         with_scores: write the score after the name.
+        with_names: write the name.
     """
     drawn = np.ascontiguousarray(picture).copy()
     height, width = drawn.shape[:2]
     thick = max(1, round(min(height, width) / 300))
-    for index in boxes.score.argsort(stable=True).tolist():
-        left, top, right, bottom = (round(v) for v in boxes.xyxy_px[index].clamp(-1e5, 1e5).tolist())
-        label = int(boxes.label[index])
-        color = class_color(classes[label], label)
+    order = boxes.score.argsort(stable=True).tolist()
+    corners = boxes.xyxy_px.clamp(-1e5, 1e5).round().int().tolist()
+    labels = boxes.label.tolist()
+    for index in order:
+        left, top, right, bottom = corners[index]
+        color = class_color(classes[labels[index]], labels[index])
         cv2.rectangle(drawn, (left, top), (right, bottom), tuple(color), thick, cv2.LINE_AA)
-        text = f"{classes[label]} {float(boxes.score[index]):.2f}" if with_scores else classes[label]
-        _tag(drawn, text, (left, top), color)
+    taken: list[tuple[int, int, int, int]] = []
+    for index in reversed(order):
+        name = classes[labels[index]]
+        words = [name] * with_names + [f"{float(boxes.score[index]):.2f}"] * with_scores
+        if words:
+            color = class_color(name, labels[index])
+            _tag(drawn, " ".join(words), (corners[index][0], corners[index][1]), color, taken)
     return drawn
 
 
-def _tag(picture: Picture, text: str, corner_px: tuple[int, int], color: Color) -> None:
-    """A name on a ground of its class's colour, above the box where there is room."""
+def _tag(
+    picture: Picture, text: str, corner_px: tuple[int, int], color: Color, taken: list[tuple[int, int, int, int]]
+) -> None:
+    """A name on a ground of its class's colour, above the box where there is room; not over ``taken`` places."""
     size = max(10, round(min(picture.shape[:2]) / 36))
     width, height = text_size(text, size)
     left = min(max(corner_px[0], 0), max(picture.shape[1] - width - 4, 0))
     top = corner_px[1] - height if corner_px[1] >= height else corner_px[1]
-    top = max(top, 0)
-    picture[top : top + height, left : left + width + 4] = color
+    top = min(max(top, 0), max(picture.shape[0] - height, 0))
+    right, bottom = left + width + 4, top + height
+    if any(left < r and x < right and top < b and y < bottom for x, y, r, b in taken):
+        return
+    taken.append((left, top, right, bottom))
+    picture[top:bottom, left:right] = color
     draw_text(picture, text, (left + 2, top), size, ink_on(color))
 
 
@@ -71,10 +88,15 @@ def sheet(pictures: Sequence[Picture], columns: int = 4, width_px: int = 1600) -
 def batch_sheet(
     batch: ImageBatch, boxes: Sequence[Boxes2D], classes: Sequence[str], with_scores: bool, most: int = 16
 ) -> Picture:
-    """The network's images of a batch with boxes in network px."""
+    """The network's images of a batch with boxes in network px; the classes that occur are explained above them."""
     images = batch.images[:most].permute(0, 2, 3, 1).cpu().numpy()
-    drawn = [draw_boxes(image, found.to("cpu"), classes, with_scores) for image, found in zip(images, boxes)]
-    return sheet(drawn)
+    found = [one.to("cpu") for one in boxes[:most]]
+    pictures = sheet([draw_boxes(image, one, classes, with_scores, False) for image, one in zip(images, found)])
+    labels = sorted({label for one in found for label in one.label.tolist()})
+    if not labels:
+        return pictures
+    named = [(classes[label], class_color(classes[label], label)) for label in labels]
+    return np.concatenate([class_legend(named, pictures.shape[1], 22), pictures])
 
 
 def in_network(batch: ImageBatch, predictions: Sequence[Boxes2D]) -> list[Boxes2D]:
@@ -99,8 +121,11 @@ def draw_found(
     for record in dataset.records:
         if record.token in predictions:
             found = better_than(predictions[record.token], score_threshold)
-            picture = draw_boxes(read_image(record.path, record.token), found, dataset.pictures.classes)
-            paths.append(Path(directory) / f"{record.token}.jpg")
+            image = read_image(record.path, record.token, record.size_px, upright=True)
+            picture = draw_boxes(image, found, dataset.pictures.classes)
+            # A token may be an absolute path, or lead out of the data set's folder: drawings stay in theirs.
+            parts = [part for part in Path(record.token).parts if part not in ("..", Path(record.token).anchor)]
+            paths.append(Path(directory, *parts[:-1], f"{parts[-1]}.jpg"))
             write_picture(paths[-1], picture)
     return paths
 

@@ -83,6 +83,12 @@ def _overlay_cells(overlay: Overlay, text_px: int) -> list[Picture]:
     return cells
 
 
+def class_legend(classes: Sequence[tuple[str, Color]], width: int, text_px: int) -> Picture:
+    """Names with swatches of their colours, in as many lines as the width asks for."""
+    cells = [_cell(name, _painted(_mask(text_px, 0.8) + 1, color), text_px) for name, color in classes]
+    return _in_lines(cells, width, text_px)
+
+
 def _in_lines(cells: Sequence[Picture], width: int, text_px: int) -> Picture:
     lines: list[list[Picture]] = [[]]
     for cell in cells:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from unicodedata import combining, normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +21,26 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)
 
 
+@lru_cache(maxsize=32)
+def _wide_font(size_px: int) -> ImageFont.FreeTypeFont | None:
+    """Pillow's own font has no letters beyond ASCII; DejaVu Sans comes with matplotlib, where that is installed."""
+    found = find_spec("matplotlib")
+    path = Path(found.origin or "").parent / "mpl-data/fonts/ttf/DejaVuSans.ttf" if found is not None else Path()
+    return ImageFont.truetype(path, size_px) if path.is_file() else None
+
+
+def _ascii(text: str) -> str:
+    """Letters without their marks, what is left as a question mark."""
+    plain = "".join(c for c in normalize("NFKD", text.replace("\u00df", "ss")) if not combining(c))
+    return plain.encode("ascii", "replace").decode()
+
+
 @lru_cache(maxsize=4096)
 def text_mask(text: str, size_px: int) -> NDArray[np.float32]:
     """(h, w) coverage 0..1 of one line; its height depends on ``size_px`` alone, so that lines align."""
-    font = _font(size_px)
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont | None = None if text.isascii() else _wide_font(size_px)
+    text = text if font is not None else _ascii(text)
+    font = font or _font(size_px)
     width = int(np.ceil(font.getlength(text)))
     canvas = Image.new("L", (max(width, 1), round(size_px * 1.25)))
     ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)

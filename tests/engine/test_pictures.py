@@ -12,9 +12,10 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from bev.engine import prepare
+from bev.engine import load_config, prepare
 from bev.engine import test as score
 from bev.engine import train
+from bev.engine.infer import infer
 from bev.engine.infer.pictures import infer_pictures
 from bev.engine.runner import Runner
 from bev.io import FileError
@@ -22,6 +23,7 @@ from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
 from bev.models.heads.dense import SwitchCriterion
 from bev.registry import MODELS, ConfigError
 from tests.engine.pictures import squares_config, write_squares
+from tests.paths import REPO_ROOT
 
 pytest.importorskip("pycocotools")
 PICTURES = {
@@ -76,6 +78,23 @@ def _stop_after(runner: Runner, step: int) -> None:
     runner.register_hook(Stop())
 
 
+def test_a_head_for_other_classes_is_refused(squares: Path, tmp_path: Path) -> None:
+    cfg = squares_config(squares)
+    cfg.model.head.network.num_classes = 3
+    with pytest.raises(ConfigError, match="num_classes' is 3, but the pictures of 'train_dataloader' have 2 classes"):
+        Runner(prepare(cfg, str(tmp_path))).train()
+
+
+def test_names_come_from_the_checkpoint_where_the_configuration_has_none(
+    squares: Path, trained: Path, tmp_path: Path
+) -> None:
+    cfg = squares_config(squares)
+    for stage in ("train", "val", "test"):
+        cfg[f"{stage}_dataloader"].dataset.pictures.classes = None
+    out = infer(cfg, trained, squares / "JPEGImages/p1.png", tmp_path, score_threshold=0.5)
+    assert json.loads(out.read_text())["classes"] == ["red", "blue"]
+
+
 def test_the_criterion_is_told_its_epoch(squares: Path, tmp_path: Path) -> None:
     runner = Runner(prepare(squares_config(squares), str(tmp_path)))
     seen = []
@@ -100,6 +119,37 @@ def test_testing_writes_coco_results(squares: Path, trained: Path, tmp_path: Pat
     annotations = json.loads((tmp_path / "results_annotations.json").read_text())
     assert len(annotations["images"]) == 8 and annotations["categories"][0] == {"id": 1, "name": "red"}
     assert {"test_batch0_predictions.jpg", "f1.png"} <= {p.name for p in (tmp_path / "w/pictures").iterdir()}
+
+
+def test_testing_looks_at_several_views(squares: Path, trained: Path, tmp_path: Path) -> None:
+    """Every box of the result is in the file's px and its picture; a single view is the plain test."""
+    pytest.importorskip("matplotlib")
+    plain: dict[str, Any] = {}
+    views: dict[str, Any] = {}
+    options: dict[str, Any] = dict(flip=True, scales=[1.0, 1.5], tile_px=48, max_boxes=7)
+    for given, kept in ((None, plain), (options, views), (dict(max_boxes=300, merge="nms", threshold=1.0), {})):
+        cfg = squares_config(squares)
+        cfg.custom_hooks = []
+        cfg.model.head.decoder.update(score_threshold=1e-5, max_boxes=20)
+        cfg.test_dataloader.dataset.max_samples = 3
+        if given is not None:
+            cfg.test_cfg = dict(views=given)
+        cfg = prepare(cfg, str(tmp_path / "w"))
+        score(cfg, str(trained), on_result=lambda batch, found: kept.update(zip(batch.tokens, found)))
+        if given is not None and not given.get("flip"):
+            assert {t: len(b) for t, b in kept.items()} == {t: len(b) for t, b in plain.items()}
+            assert all(torch.equal(kept[t].xyxy_px, plain[t].xyxy_px) for t in plain)
+    assert set(views) == set(plain) and any(len(boxes) for boxes in views.values())
+    for boxes in views.values():
+        assert len(boxes) <= 7 and bool((boxes.score[:-1] >= boxes.score[1:]).all())
+        assert bool((boxes.xyxy_px >= 0).all()) and bool((boxes.xyxy_px <= 64).all())
+
+
+def test_views_need_pictures(tmp_path: Path) -> None:
+    cfg = load_config(REPO_ROOT / "tests/engine/toy_config.py")
+    cfg.test_cfg = dict(views=dict(flip=True))
+    with pytest.raises(ConfigError, match="test_cfg.views.*PictureDataset"):
+        Runner(prepare(cfg, str(tmp_path))).test()
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +180,11 @@ def test_inference_on_a_folder(model: torch.nn.Module, squares: Path, tmp_path: 
         left, top, right, bottom = box["xyxy_px"]
         assert 0 <= left <= right <= 100 and 0 <= top <= bottom <= 50 and box["name"] in ("red", "blue")
     assert (source / "out/a.png.jpg").is_file() and (source / "out/more/b.jpg.jpg").is_file()
+    options: Any = dict(score_threshold=0.0, device="cpu", views=dict(tile_px=32, flip=True, batch_size=3))
+    tiled = json.loads(infer_pictures(model, cfg, source, tmp_path / "tiles", **options).read_text())["pictures"]
+    for left, top, right, bottom in (box["xyxy_px"] for row in tiled for box in row.get("boxes", ())):
+        assert 0 <= left <= right <= 100 and 0 <= top <= bottom <= 50
+    assert tiled[0]["boxes"] and tiled[0]["boxes"] != boxes
     none = infer_pictures(model, cfg, source / "a.png", tmp_path / "o", score_threshold=1.0, device="cpu")
     assert json.loads(none.read_text())["pictures"][0]["boxes"] == []
 

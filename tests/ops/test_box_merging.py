@@ -1,4 +1,4 @@
-"""DIoU suppression and weighted box fusion by hand and by their properties."""
+"""DIoU suppression, weighted box fusion and merging by hand and by their properties."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bev.models.heads.dense import DenseDecoder
 from bev.ops.box_fusion import weighted_box_fusion
+from bev.ops.box_merging import merge_boxes
 from bev.ops.diou_nms import diou_nms, pairwise_diou
 from bev.ops.nms import nms
 from bev.structures import Boxes2D
@@ -80,3 +81,40 @@ def test_a_decoder_may_choose(how: str) -> None:
         assert torch.equal(kept.xyxy_px, boxes[nms(boxes, score, 0.5, label, max_num=10)])
     with pytest.raises(ValueError, match="suppression"):
         DenseDecoder(suppression="hard")  # type: ignore[arg-type]
+
+
+def test_pieces_join_the_object_they_are_of() -> None:
+    """The left half of a box, and a box beside it: the half joins, what only touches stays."""
+    boxes = torch.tensor([[10.0, 0.0, 30.0, 10.0], [8.0, 0.0, 20.0, 10.0], [30.0, 0.0, 40.0, 10.0]])
+    score = torch.tensor([0.9, 0.8, 0.7])
+    joined, best, cluster = merge_boxes(boxes, score, 0.5)
+    assert joined.tolist() == [[8.0, 0.0, 30.0, 10.0], [30.0, 0.0, 40.0, 10.0]]
+    assert best.tolist() == pytest.approx([0.9, 0.7]) and cluster.tolist() == [0, 0, 1]
+    assert nms(boxes, score, 0.5).tolist() == [0, 1, 2]  # the IoU of box and half is .45
+    apart = merge_boxes(boxes, score, 0.5, torch.tensor([0, 1, 0]))
+    assert len(apart[0]) == 3
+    assert [len(part) for part in merge_boxes(boxes[:0], score[:0])] == [0, 0, 0]
+    with pytest.raises(ValueError, match="merge_boxes"):
+        merge_boxes(boxes, score[:2])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 100_000), st.integers(0, 30))
+def test_merging_is_the_plain_loop(seed: int, count: int) -> None:
+    boxes, score, group = _random(seed, count)
+    joined, best, cluster = merge_boxes(boxes, score, 0.6, group)
+    left, expected = score.argsort(descending=True, stable=True).tolist(), []
+    while left:
+        members = [i for i in left if i == left[0] or group[i] == group[left[0]] and _share(boxes, left[0], i) > 0.6]
+        expected.append(members)
+        left = [i for i in left if i not in members]
+    assert [sorted((cluster == k).nonzero()[:, 0].tolist()) for k in range(len(joined))] == [sorted(e) for e in expected]
+    for k, members in enumerate(expected):
+        hull = torch.cat([boxes[members, :2].amin(0), boxes[members, 2:].amax(0)])
+        assert torch.equal(joined[k], hull) and best[k] == score[members[0]]
+
+
+def _share(boxes: torch.Tensor, i: int, j: int) -> float:
+    (a, b, c, d), (e, f, g, h) = boxes[i].tolist(), boxes[j].tolist()
+    shared = max(0.0, min(c, g) - max(a, e)) * max(0.0, min(d, h) - max(b, f))
+    return shared / min((c - a) * (d - b), (g - e) * (h - f))

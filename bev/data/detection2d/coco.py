@@ -52,7 +52,9 @@ def read_coco(
         objects = _objects(objects_of[image["id"]], label_of, f"{annotations}: picture {image['file_name']}", size)
         if keep_empty or len(objects.label) or objects.problem:
             name = str(image["file_name"])
-            records.append(make_record(Path(images) / name, name, int(image["id"]), objects, size))
+            path = Path(images) / name
+            path = path if "\\" not in name or path.exists() else Path(images) / name.replace("\\", "/")
+            records.append(make_record(path, name, int(image["id"]), objects, size))
     category_of = {name: category for category, name in names.items()}
     return PictureList(str(annotations), chosen, tuple(category_of[name] for name in chosen), tuple(records))
 

@@ -50,6 +50,8 @@ class PictureDataset(Dataset[ImageSample]):
         place: of the picture in the letterbox.
         pad_value: grey of the letterbox.
         max_samples: use only so many pictures, spread evenly.
+        keep_pictures: samples carry the file's own pixels beside the network's, for tests that look at several views
+            (``test_cfg.views``, which asks for it); ``load_px`` reduces nothing then.
 
     Raises:
         FileError: an annotation that cannot be used (``on_error="raise"``).
@@ -71,6 +73,7 @@ class PictureDataset(Dataset[ImageSample]):
         place: Place = "corner",
         pad_value: int = PAD_VALUE,
         max_samples: int | None = None,
+        keep_pictures: bool = False,
     ) -> None:
         if cache not in ("none", "memory") or on_error not in ("raise", "skip"):
             raise ValueError(f"PictureDataset: cache {cache!r} of none, memory; on_error {on_error!r} of raise, skip")
@@ -79,7 +82,10 @@ class PictureDataset(Dataset[ImageSample]):
         self.pictures, self.sizes = pictures, _sizes(size)
         self.transforms, self.close_epoch = tuple(transforms), close_epoch
         self.last_transforms = tuple(last_transforms or ())
-        self.load_px, self.on_error = load_px, on_error
+        if keep_pictures and transforms:
+            raise ValueError("PictureDataset: keep_pictures is for tests: give no transforms")
+        self.load_px, self.on_error = None if keep_pictures else load_px, on_error
+        self.keep_pictures = keep_pictures
         self.place, self.pad_value = place, pad_value
         self._cache: dict[int, Picture] | None = {} if cache == "memory" else None
         self.records = _chosen(pictures, max_samples, class_balance)
@@ -154,13 +160,15 @@ class PictureDataset(Dataset[ImageSample]):
         return picture
 
     def _sample(self, picture: Picture, size: Size) -> ImageSample:
+        pixels_of_file = picture.image
         image, matrix = letterbox(picture.image, size, self.pad_value, self.place)
         picture = inside(moved(picture, image, matrix), least_px=1.0, least_share=0.0)
         boxes = Boxes2D(
             torch.from_numpy(picture.boxes_px), torch.from_numpy(picture.label), torch.ones(len(picture.label))
         )
         pixels = torch.from_numpy(np.ascontiguousarray(picture.image.transpose(2, 0, 1)))
-        return ImageSample(pixels, torch.from_numpy(picture.from_file), picture.file_px, picture.token, boxes)
+        whole = torch.from_numpy(np.ascontiguousarray(pixels_of_file)) if self.keep_pictures else None
+        return ImageSample(pixels, torch.from_numpy(picture.from_file), picture.file_px, picture.token, boxes, whole)
 
 
 def read_picture(record: PictureRecord) -> Picture:
@@ -171,7 +179,7 @@ def read_picture(record: PictureRecord) -> Picture:
     """
     if record.problem:
         raise FileError(record.problem)
-    image = read_image(record.path, record.token, record.size_px)
+    image = read_image(record.path, record.token, record.size_px, upright=True)
     taught = ~record.crowd
     size = (image.shape[0], image.shape[1])
     return Picture(image, record.boxes_px[taught], record.label[taught], np.eye(3), size, record.token)

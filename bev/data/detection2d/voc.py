@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,27 +14,32 @@ from bev.registry import DATASETS
 
 # No annotation is larger; a larger file is not read into memory. Entities are refused, since they can grow without end.
 _LARGEST_BYTES = 16 * 2**20
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# The second column of lists of one class.
+_CLASS_COLUMN = re.compile(r"\s+(-1|0|1)$")
 
 
 @DATASETS.register_module(name="VocPictures")
 def read_voc(
     root: str | Path,
-    split: str,
+    split: str | None,
     classes: Sequence[str] | None = None,
     difficult: Literal["keep", "ignore"] = "ignore",
     first_pixel: int = 1,
+    annotations: str = "Annotations",
+    images: str = "JPEGImages",
 ) -> PictureList:
     """Pictures that ``ImageSets/Main/<split>.txt`` names, with ``Annotations/<name>.xml`` and ``JPEGImages/<name>.*``.
 
     Args:
         root: folder that holds the three.
-        split: train, val, trainval, test, or any other list.
+        split: train, val, trainval, test, or any other list; None for every xml file, without a list.
         classes: names in the order of their labels; objects of other classes are an error. None for all that the split
             has, in alphabetical order.
         difficult: whether difficult objects are taught and scored, or regions that do not count.
         first_pixel: number of the leftmost and topmost pixel: 1 as VOC's own, 0 as some tools write. A box covers its
             last pixel.
+        annotations, images: names of the two folders; they may be the same, ``.`` included.
 
     Raises:
         FileError: no such folder or list, or an unknown class. An annotation that is missing or damaged is a problem of
@@ -42,39 +48,40 @@ def read_voc(
     if difficult not in ("keep", "ignore") or first_pixel not in (0, 1):
         raise ValueError(f"VOC: difficult {difficult!r} must be 'keep' or 'ignore', first_pixel {first_pixel} 0 or 1")
     root = Path(root)
-    listed = root / "ImageSets" / "Main" / f"{split}.txt"
-    names = _names(listed)
-    trees = [_parse(root / "Annotations" / f"{name}.xml") for name in names]
+    folder = root / annotations
+    listed = folder if split is None else root / "ImageSets" / "Main" / f"{split}.txt"
+    names = sorted(path.stem for path in folder.glob("*.xml")) if split is None else _names(listed)
+    trees = [_parse(folder / f"{name}.xml") for name in names]
     if classes is None:
         found = {_text(o, "name") for tree in trees if not isinstance(tree, str) for o in tree.iter("object")}
         classes = sorted(name for name in found if name)
-    pictures = _find_pictures(root / "JPEGImages")
+    pictures = _find_pictures(root / images)
     records = []
     for number, (name, tree) in enumerate(zip(names, trees), start=1):
-        where = str(root / "Annotations" / f"{name}.xml")
+        where = str(folder / f"{name}.xml")
         size = None if isinstance(tree, str) else _size(tree)
         if isinstance(tree, str):
             objects = broken(tree)
         else:
             objects = _objects(tree, classes, where, size, difficult, first_pixel)
-        path = pictures.get(name, root / "JPEGImages" / f"{name}.jpg")
+        path = pictures.get(name, root / images / f"{name}.jpg")
         records.append(make_record(path, name, number, objects, size))
     return PictureList(str(listed), tuple(classes), tuple(range(1, len(classes) + 1)), tuple(records))
 
 
 def _names(path: Path) -> list[str]:
-    """First word of each line: lists of one class have a second column."""
+    """A name a line, which may have spaces; lists of one class have a second column."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: cannot read the list of pictures: {error}") from error
-    return [line.split()[0] for line in lines if line.strip()]
+    return [_CLASS_COLUMN.sub("", line.strip()) for line in lines if line.strip()]
 
 
 def _find_pictures(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in _SUFFIXES}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES}
 
 
 def _parse(path: Path) -> ElementTree.Element | str:

@@ -1,17 +1,21 @@
-"""Hooks: progress, scalar log, checkpoints, moving average, pictures. Hooks of mmengine plug in beside them."""
+"""Hooks: progress, scalar log, checkpoints, averages of the weights, distillation, pictures. Hooks of mmengine plug in beside them."""
 
 from bev.engine.hooks.checkpoint import CheckpointHook
+from bev.engine.hooks.distillation import DistillationHook
 from bev.engine.hooks.ema import EMAHook
 from bev.engine.hooks.epoch import CriterionEpochHook
 from bev.engine.hooks.pictures import DetectionPicturesHook
 from bev.engine.hooks.progress import ProgressHook
 from bev.engine.hooks.scalars import ScalarLogHook
+from bev.engine.hooks.swa import SWAHook
 
 __all__ = [
     "CheckpointHook",
     "CriterionEpochHook",
     "DetectionPicturesHook",
+    "DistillationHook",
     "EMAHook",
     "ProgressHook",
+    "SWAHook",
     "ScalarLogHook",
 ]

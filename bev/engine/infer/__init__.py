@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -26,6 +27,7 @@ def infer(
     *,
     score_threshold: float = 0.25,
     device: str = "cpu",
+    views: Mapping[str, Any] | None = None,
 ) -> Path:
     """Detect in a rig's folder (one with ``calib.json``), or in a picture, a folder of pictures or a video.
 
@@ -36,6 +38,8 @@ def infer(
         out: folder that gets the results, made where it is missing.
         score_threshold: 0..1, boxes below it are left out.
         device: of torch.
+        views: of pictures: arguments of :class:`bev.engine.views.PictureViews` (mirrored, scaled, tiles), in place of
+            the configuration's ``test_cfg.views``.
 
     Returns:
         Path of the JSON file with the detections.
@@ -53,12 +57,17 @@ def infer(
     if wants != found:
         raise FileError(f"{source} {_WHAT_IT_IS[found]}, but {_WHAT_IT_NEEDS[wants].format(type(model).__name__)}")
     if found == "rig":
+        if views is not None:
+            raise ConfigError("several views (mirrored, scaled, tiles) are of single pictures, not of a rig's")
         from bev.engine.infer.rig import infer_rig
 
         return infer_rig(model, cfg, source, out, score_threshold=score_threshold, device=device)
     from bev.engine.infer.pictures import infer_pictures
 
-    return infer_pictures(model, cfg, source, out, score_threshold=score_threshold, device=device)
+    meta = load_checkpoint(checkpoint_file(checkpoint)).get("meta")
+    classes = tuple(map(str, meta.get("classes") or ())) if isinstance(meta, Mapping) else ()
+    options: dict[str, Any] = {"score_threshold": score_threshold, "device": device, "views": views, "classes": classes}
+    return infer_pictures(model, cfg, source, out, **options)
 
 
 _WHAT_IT_IS = {"rig": "holds calib.json, a rig's recordings", "pictures": "has no calib.json"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import nn
 
 from bev.data.detection2d.letterbox import letterbox
 from bev.data.detection2d.picture import PAD_VALUE
+from bev.engine.views import NetworkInput, PictureViews, build_views
 from bev.io import FileError
 from bev.io.images import read_image
 from bev.io.json_files import write_json
@@ -29,19 +30,16 @@ RESULTS = "detections.json"
 
 
 @dataclass(frozen=True)
-class PictureInput:
+class PictureInput(NetworkInput):
     """How a configuration's test data prepares pictures.
 
     Attributes:
-        size_px: (H, W) of the network's image.
-        place, pad_value: of the letterbox.
         classes: names of the labels; empty where the configuration does not say.
+        views: what is looked at of a picture; None: the whole picture, once.
     """
 
-    size_px: tuple[int, int]
-    place: Any
-    pad_value: int
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    views: PictureViews | None = None
 
     def name(self, label: int) -> str:
         """Of a class; its number where it has no name."""
@@ -49,7 +47,15 @@ class PictureInput:
 
 
 def infer_pictures(
-    model: nn.Module, cfg: Config, source: Path, out: Path, *, score_threshold: float, device: str
+    model: nn.Module,
+    cfg: Config,
+    source: Path,
+    out: Path,
+    *,
+    score_threshold: float,
+    device: str,
+    views: Mapping[str, Any] | None = None,
+    classes: Sequence[str] = (),
 ) -> Path:
     """Detect in a picture, in all pictures of a folder (and its folders), or in a video.
 
@@ -61,6 +67,8 @@ def infer_pictures(
         out: folder; gets drawn pictures (a video: a drawn video) and ``detections.json``.
         score_threshold: 0..1, boxes below it are left out.
         device: of torch.
+        views: arguments of :class:`bev.engine.views.PictureViews`, which take the place of ``test_cfg.views``.
+        classes: names of the labels where the configuration does not list them (a checkpoint has them).
 
     Returns:
         Path of the JSON: ``classes``, ``score_threshold`` and ``pictures``, a list of ``file``, ``size_px`` (H, W) and
@@ -72,7 +80,7 @@ def infer_pictures(
         ConfigError: the configuration does not say the network's size.
     """
     source, out = Path(source), Path(out)
-    how = picture_input(cfg)
+    how = picture_input(cfg, views, classes)
     out.mkdir(parents=True, exist_ok=True)
     if source.suffix.lower() in VIDEOS and source.is_file():
         rows = _video(model, how, source, out, score_threshold, device)
@@ -84,24 +92,29 @@ def infer_pictures(
     return path
 
 
-def picture_input(cfg: Config) -> PictureInput:
+def picture_input(
+    cfg: Config, views: Mapping[str, Any] | None = None, names: Sequence[str] = ()
+) -> PictureInput:
     """How test pictures are prepared; raises ConfigError where no data section says the size."""
+    chosen = (cfg.get("test_cfg") or {}).get("views") if views is None else views
+    made = None if chosen is None else build_views(chosen, "test_cfg.views")
     for stage in ("test", "val", "train"):
         node = (cfg.get(f"{stage}_dataloader") or {}).get("dataset") or {}
         if node.get("type") == "PictureDataset":
             size = node["size"]
             first = size if isinstance(size[0], int) else size[0]
             pictures: Mapping[str, Any] = node.get("pictures") or {}
-            classes = tuple(pictures.get("classes") or ())
-            return PictureInput(
-                (first[0], first[1]), node.get("place", "corner"), node.get("pad_value", PAD_VALUE), classes
-            )
+            classes = tuple(pictures.get("classes") or names)
+            place, pad_value = node.get("place", "corner"), node.get("pad_value", PAD_VALUE)
+            return PictureInput((first[0], first[1]), place, pad_value, classes, made)
     raise ConfigError(f"{cfg.filename}: config key 'test_dataloader.dataset' must be a PictureDataset: it has the size")
 
 
 @torch.inference_mode()
 def detect_picture(model: nn.Module, how: PictureInput, image: np.ndarray, token: str, device: str) -> Boxes2D:
     """Boxes of one (H, W, 3) uint8 RGB picture, in its px, by falling score, on CPU."""
+    if how.views is not None:
+        return how.views.detect(model.predict, image, how, token, device)  # type: ignore[arg-type]
     scaled, matrix = letterbox(image, how.size_px, how.pad_value, how.place)
     pixels = torch.from_numpy(scaled).permute(2, 0, 1)[None].to(device)
     batch = ImageBatch(pixels, torch.from_numpy(matrix)[None].to(device), [(image.shape[0], image.shape[1])], [token])
@@ -118,7 +131,7 @@ def _files(
     for file in track(files, description="pictures", disable=len(files) < 2):
         name = str(file.relative_to(base))
         try:
-            image = read_image(file)
+            image = read_image(file, upright=True)
         except FileError as error:
             # One damaged picture of a folder is no reason to lose the others; alone it is the answer.
             if len(files) == 1:

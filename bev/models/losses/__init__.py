@@ -2,6 +2,12 @@
 
 from bev.models.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss, SymmetricCrossEntropyLoss
 from bev.models.losses.depth_supervision import DepthSupervision
+from bev.models.losses.distillation import (
+    BoxDistillation,
+    FeatureDistillation,
+    LogitDistillation,
+    MapDistillation,
+)
 from bev.models.losses.focal import FocalLoss
 from bev.models.losses.iou import (
     BoundedIoULoss,
@@ -21,6 +27,7 @@ __all__ = [
     "BalancedL1Loss",
     "BinaryCrossEntropyLoss",
     "BoundedIoULoss",
+    "BoxDistillation",
     "CIoULoss",
     "CrossEntropyLoss",
     "DIoULoss",
@@ -28,11 +35,14 @@ __all__ = [
     "DistributionFocalLoss",
     "EIoULoss",
     "ExtendedIoULoss",
+    "FeatureDistillation",
     "FocalLoss",
     "GIoULoss",
     "IoULoss",
     "L1Loss",
+    "LogitDistillation",
     "MSELoss",
+    "MapDistillation",
     "PairLoss",
     "QualityFocalLoss",
     "SIoULoss",
