@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bev.deploy.calibration import MIRRORED, CalibrationSpec, GraphRig, facts_of, spec_of, tell
 from bev.deploy.decode import CenterDecode, DenseDecode, EvidenceDecode, QueryDecode
 from bev.deploy.finish import finish_of
-from bev.deploy.surgery import fold_batch_norms, plain_attention
+from bev.deploy.surgery import fold_batch_norms, plain_attention, switch_to_deploy
 from bev.geometry.mirror import mirror_order
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.lift_splat import BEVDet
@@ -55,7 +55,8 @@ class DetectorGraph(nn.Module):
         state: example state of temporal models, see their ``forward``.
         bake: make the calibration of the rig's first frame a constant of the graph.
         outputs: candidates, raw outputs, or both.
-        fold: fold batch norms into the convolutions before them.
+        fold: fold batch norms into the convolutions before them, and branches into one convolution where a block has
+            such a form.
 
     Raises:
         ValueError: a detector without an export form.
@@ -79,6 +80,7 @@ class DetectorGraph(nn.Module):
         tell(self.model)
         plain_attention(self.model)
         if fold:
+            switch_to_deploy(self.model)
             fold_batch_norms(self.model)
         count = getattr(self.decode, "candidates", None)
         finish = finish_of(model, count() if count else None)
