@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector
 from bev.models.heads.dense.head import DenseHead
-from bev.models.heads.dense.paired_head import PairedHead
+from bev.models.heads.dense.taught_head import TaughtHead
 from bev.registry import MODELS
 from bev.structures import Boxes2D, ImageBatch
 
@@ -27,7 +27,7 @@ class DenseDetector(Detector):
     """
 
     def __init__(
-        self, preprocess: nn.Module, backbone: nn.Module, neck: nn.Module | None, head: DenseHead | PairedHead
+        self, preprocess: nn.Module, backbone: nn.Module, neck: nn.Module | None, head: DenseHead | TaughtHead
     ) -> None:
         super().__init__()
         self.preprocess, self.backbone, self.neck, self.head = preprocess, backbone, neck, head

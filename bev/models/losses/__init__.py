@@ -2,7 +2,10 @@
 
 from bev.models.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss, SymmetricCrossEntropyLoss
 from bev.models.losses.depth_supervision import DepthSupervision
+from bev.models.losses.dice import DiceLoss
+from bev.models.losses.equalization import EqualizationLoss
 from bev.models.losses.focal import FocalLoss
+from bev.models.losses.hard_examples import OHEMLoss
 from bev.models.losses.iou import (
     BoundedIoULoss,
     CIoULoss,
@@ -16,6 +19,7 @@ from bev.models.losses.iou import (
 from bev.models.losses.l1 import BalancedL1Loss, L1Loss, MSELoss, SmoothL1Loss
 from bev.models.losses.quality import DistributionFocalLoss, QualityFocalLoss, VarifocalLoss
 from bev.models.losses.reduction import PairLoss
+from bev.models.losses.rotated import RotatedIoULoss
 
 __all__ = [
     "BalancedL1Loss",
@@ -25,16 +29,20 @@ __all__ = [
     "CrossEntropyLoss",
     "DIoULoss",
     "DepthSupervision",
+    "DiceLoss",
     "DistributionFocalLoss",
     "EIoULoss",
+    "EqualizationLoss",
     "ExtendedIoULoss",
     "FocalLoss",
     "GIoULoss",
     "IoULoss",
     "L1Loss",
     "MSELoss",
+    "OHEMLoss",
     "PairLoss",
     "QualityFocalLoss",
+    "RotatedIoULoss",
     "SIoULoss",
     "SmoothL1Loss",
     "SymmetricCrossEntropyLoss",

@@ -8,6 +8,7 @@ from bev.models.heads.dense.decoder import DenseDecoder
 from bev.models.heads.dense.distribution_criterion import DistributionCriterion
 from bev.models.heads.dense.grid_criterion import GridCriterion
 from bev.models.heads.dense.head import DenseHead
+from bev.models.heads.dense.lead_guided_head import LeadGuidedHead
 from bev.models.heads.dense.level_towers import LevelTowers
 from bev.models.heads.dense.mixture_criterion import MixtureCriterion
 from bev.models.heads.dense.objectness_criterion import ObjectnessCriterion
@@ -18,6 +19,7 @@ from bev.models.heads.dense.quality_criterion import QualityCriterion
 from bev.models.heads.dense.ratio_criterion import RatioCriterion
 from bev.models.heads.dense.shared_towers import SharedTowers
 from bev.models.heads.dense.switch_criterion import SwitchCriterion
+from bev.models.heads.dense.taught_head import TaughtHead
 
 __all__ = [
     "AlignedTowers",
@@ -29,6 +31,7 @@ __all__ = [
     "DensePredictions",
     "DistributionCriterion",
     "GridCriterion",
+    "LeadGuidedHead",
     "LevelTowers",
     "MixtureCriterion",
     "ObjectnessCriterion",
@@ -38,4 +41,5 @@ __all__ = [
     "RatioCriterion",
     "SharedTowers",
     "SwitchCriterion",
+    "TaughtHead",
 ]
