@@ -18,7 +18,7 @@ from bev.geometry.mirror import mirror_order
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
-from bev.models.heads.dense import TaughtHead
+from bev.models.heads.dense import DenseHead, TaughtHead
 from bev.models.heads.query_head import QueryHead
 from bev.structures import CameraRig
 
@@ -156,7 +156,10 @@ class DetectorGraph(nn.Module):
 
 def _decode_of(model: nn.Module) -> nn.Module:
     if isinstance(model, DenseDetector):
-        return DenseDecode(model.head.head if isinstance(model.head, TaughtHead) else model.head)
+        lead = model.head.head if isinstance(model.head, TaughtHead) else model.head
+        if isinstance(lead, DenseHead):
+            return DenseDecode(lead)
+        raise ValueError(f"{type(model).__name__} with a {type(lead).__name__} has no export form")
     head = getattr(model, "pts_bbox_head", None)
     if isinstance(model, BEVDet) and model.image_evidence:
         return EvidenceDecode(model)

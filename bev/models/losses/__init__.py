@@ -1,6 +1,11 @@
 """Losses as plain functions and modules."""
 
-from bev.models.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss, SymmetricCrossEntropyLoss
+from bev.models.losses.cross_entropy import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    SigmoidCrossEntropyLoss,
+    SymmetricCrossEntropyLoss,
+)
 from bev.models.losses.depth_supervision import DepthSupervision
 from bev.models.losses.dice import DiceLoss
 from bev.models.losses.equalization import EqualizationLoss
@@ -44,6 +49,7 @@ __all__ = [
     "QualityFocalLoss",
     "RotatedIoULoss",
     "SIoULoss",
+    "SigmoidCrossEntropyLoss",
     "SmoothL1Loss",
     "SymmetricCrossEntropyLoss",
     "VarifocalLoss",

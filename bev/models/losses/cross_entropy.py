@@ -90,6 +90,24 @@ class CrossEntropyLoss(nn.Module):
 
 
 @MODELS.register_module()
+class SigmoidCrossEntropyLoss(CrossEntropyLoss):
+    """Binary cross entropies of all classes over class indices, the number of classes meaning background (the RPN's).
+
+    Args:
+        loss_weight, reduction: as in :class:`CrossEntropyLoss`.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__(None, 0.0, loss_weight, reduction)
+
+    def elements(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(M, C) losses."""
+        logits = full_precision(logits)
+        wanted = one_hot_rows(target, logits.shape[1], logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+
+
+@MODELS.register_module()
 class SymmetricCrossEntropyLoss(CrossEntropyLoss):
     """Cross entropy and its reverse, robust against wrong labels (Wang et al., ICCV 2019).
 
