@@ -3,6 +3,7 @@
 from bev.models.backbones.bev_encoder import BEVEncoder
 from bev.models.backbones.bev_resnet import BEVResNet, BEVTrunk
 from bev.models.backbones.csp_darknet import CSPDarknet
+from bev.models.backbones.csp_rep import CSPRepResNet
 from bev.models.backbones.darknet import Darknet53, TinyDarknet
 from bev.models.backbones.efficientnet import EfficientNet
 from bev.models.backbones.mobilenet import MobileNetV2, MobileNetV3
@@ -19,6 +20,7 @@ __all__ = [
     "BEVResNet",
     "BEVTrunk",
     "CSPDarknet",
+    "CSPRepResNet",
     "Darknet53",
     "EfficientNet",
     "MobileNetV2",

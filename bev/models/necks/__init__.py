@@ -2,6 +2,7 @@
 
 from bev.models.necks.asff import ASFF
 from bev.models.necks.bifpn import BiFPN
+from bev.models.necks.csp_rep_pan import CSPRepPAN
 from bev.models.necks.fpn import FPN
 from bev.models.necks.lss_fpn import LSSFPN, SingleLevelFPN
 from bev.models.necks.pafpn import PAFPN
@@ -14,6 +15,7 @@ from bev.models.necks.yolox_pafpn import YOLOXPAFPN
 __all__ = [
     "ASFF",
     "BiFPN",
+    "CSPRepPAN",
     "FPN",
     "LSSFPN",
     "PAFPN",

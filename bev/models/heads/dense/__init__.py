@@ -2,6 +2,7 @@
 
 from bev.models.heads.dense.aligned_towers import AlignedTowers
 from bev.models.heads.dense.anchor_criterion import AnchorCriterion
+from bev.models.heads.dense.attention_towers import AttentionTowers
 from bev.models.heads.dense.centerness_criterion import CenternessCriterion
 from bev.models.heads.dense.coupled_convs import CoupledConvs
 from bev.models.heads.dense.decoder import DenseDecoder
@@ -17,6 +18,7 @@ from bev.models.heads.dense.paired_head import PairedHead
 from bev.models.heads.dense.predictions import DensePredictions
 from bev.models.heads.dense.quality_criterion import QualityCriterion
 from bev.models.heads.dense.ratio_criterion import RatioCriterion
+from bev.models.heads.dense.separable_towers import SeparableTowers
 from bev.models.heads.dense.shared_towers import SharedTowers
 from bev.models.heads.dense.switch_criterion import SwitchCriterion
 from bev.models.heads.dense.taught_head import TaughtHead
@@ -24,6 +26,7 @@ from bev.models.heads.dense.taught_head import TaughtHead
 __all__ = [
     "AlignedTowers",
     "AnchorCriterion",
+    "AttentionTowers",
     "CenternessCriterion",
     "CoupledConvs",
     "DenseDecoder",
@@ -39,6 +42,7 @@ __all__ = [
     "PairedHead",
     "QualityCriterion",
     "RatioCriterion",
+    "SeparableTowers",
     "SharedTowers",
     "SwitchCriterion",
     "TaughtHead",
