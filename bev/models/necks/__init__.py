@@ -4,6 +4,7 @@ from bev.models.necks.asff import ASFF
 from bev.models.necks.bifpn import BiFPN
 from bev.models.necks.csp_rep_pan import CSPRepPAN
 from bev.models.necks.fpn import FPN
+from bev.models.necks.light_pan import LightPAN
 from bev.models.necks.lss_fpn import LSSFPN, SingleLevelFPN
 from bev.models.necks.pafpn import PAFPN
 from bev.models.necks.second_fpn import SecondFPN
@@ -18,6 +19,7 @@ __all__ = [
     "CSPRepPAN",
     "FPN",
     "LSSFPN",
+    "LightPAN",
     "PAFPN",
     "SSDNeck",
     "SecondFPN",
