@@ -18,6 +18,7 @@ from bev.models.coders.center_coder import CODE_SIZE
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.center_point_head import CenterPointHead
+from bev.models.heads.dense.decoder import geometric_score
 from bev.models.heads.dense.head import DenseHead
 from bev.models.heads.query_head import QueryHead
 from bev.structures import Boxes3D
@@ -148,7 +149,7 @@ class DenseDecode(nn.Module):
         elif rule.quality_threshold > 0:
             scores = torch.where(quality.unsqueeze(-1) >= rule.quality_threshold, scores, -1.0)
         elif rule.quality_mode == "geometric":
-            scores = (scores * quality.unsqueeze(-1)).sqrt()
+            scores = geometric_score(scores, quality.unsqueeze(-1), rule.quality_share)
             quality = torch.ones_like(quality)
         if rule.single_label:
             best, label = scores.max(-1)

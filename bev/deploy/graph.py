@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from bev.deploy.calibration import MIRRORED, CalibrationSpec, GraphRig, facts_of, spec_of, tell
 from bev.deploy.decode import CenterDecode, DenseDecode, EvidenceDecode, QueryDecode
 from bev.deploy.finish import finish_of
-from bev.deploy.surgery import fold_batch_norms, plain_attention
+from bev.deploy.surgery import fold_batch_norms, plain_attention, switch_to_deploy
 from bev.geometry.mirror import mirror_order
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
-from bev.models.heads.dense import PairedHead
+from bev.models.heads.dense import DenseHead, TaughtHead
 from bev.models.heads.query_head import QueryHead
 from bev.structures import CameraRig
 
@@ -55,7 +55,8 @@ class DetectorGraph(nn.Module):
         state: example state of temporal models, see their ``forward``.
         bake: make the calibration of the rig's first frame a constant of the graph.
         outputs: candidates, raw outputs, or both.
-        fold: fold batch norms into the convolutions before them.
+        fold: fold batch norms into the convolutions before them, and branches into one convolution where a block has
+            such a form.
 
     Raises:
         ValueError: a detector without an export form.
@@ -79,6 +80,7 @@ class DetectorGraph(nn.Module):
         tell(self.model)
         plain_attention(self.model)
         if fold:
+            switch_to_deploy(self.model)
             fold_batch_norms(self.model)
         count = getattr(self.decode, "candidates", None)
         finish = finish_of(model, count() if count else None)
@@ -154,7 +156,10 @@ class DetectorGraph(nn.Module):
 
 def _decode_of(model: nn.Module) -> nn.Module:
     if isinstance(model, DenseDetector):
-        return DenseDecode(model.head.head if isinstance(model.head, PairedHead) else model.head)
+        lead = model.head.head if isinstance(model.head, TaughtHead) else model.head
+        if isinstance(lead, DenseHead):
+            return DenseDecode(lead)
+        raise ValueError(f"{type(model).__name__} with a {type(lead).__name__} has no export form")
     head = getattr(model, "pts_bbox_head", None)
     if isinstance(model, BEVDet) and model.image_evidence:
         return EvidenceDecode(model)

@@ -7,6 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bev.models.reparam import switch_to_deploy
+
+__all__ = ["PlainAttention", "fold_batch_norms", "plain_attention", "switch_to_deploy"]
+
 
 class PlainAttention(nn.Module):
     """``nn.MultiheadAttention`` (``batch_first``, no bias rows) as matrix products and a softmax.

@@ -75,8 +75,7 @@ class GN(Norm):
 
 
 class ConvModule(nn.Module):
-    """``conv`` (no bias where a norm follows), optional ``bn`` or ``gn``, optional activation; "same" padding for odd
-    kernels.
+    """``conv`` (no bias where a norm follows), optional ``bn`` or ``gn``, optional activation.
 
     Args:
         in_channels, out_channels, kernel_size, stride: of the convolution.
@@ -85,6 +84,7 @@ class ConvModule(nn.Module):
         groups: of the convolution; ``in_channels`` makes it depthwise.
         bias: of the convolution; None where there is no norm.
         deformable: DCNv2 in place of the convolution.
+        padding: of the convolution; None is "same" for odd kernels.
     """
 
     def __init__(
@@ -98,17 +98,19 @@ class ConvModule(nn.Module):
         groups: int = 1,
         bias: bool | None = None,
         deformable: bool = False,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
         norm = BN() if norm is True else norm
+        padding = kernel_size // 2 if padding is None else padding
         bias = not norm if bias is None else bias
         if deformable:
             self.conv: nn.Conv2d = ModulatedDeformConv2d(
-                in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias
+                in_channels, out_channels, kernel_size, stride, padding, bias=bias
             )
         else:
             self.conv = nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias
+                in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
             )
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         if self.conv.bias is not None:

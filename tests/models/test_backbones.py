@@ -92,7 +92,7 @@ def test_weights_of_another_network_are_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     "build, message",
     [
-        (lambda: EfficientNet("b1"), "neither 'b0' nor 'lite0'"),
+        (lambda: EfficientNet("b8"), "not one of b0, b1"),
         (lambda: EfficientNet(out_indices=(5,)), "maps 0 to 4"),
         (lambda: SwinTransformer(out_indices=(4,)), "do not fit"),
         (lambda: VoVNet("V-19"), "is not one of"),

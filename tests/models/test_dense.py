@@ -30,29 +30,52 @@ NO_DETECTORS = ("resnet50_fpn", "image_supervision")
 BASES = sorted(p for p in (REPO_ROOT / "configs/_base_/model").glob("*.py") if p.stem not in NO_DETECTORS)
 
 
+_LEVELS = (64, 64, 64)
+_NARROW: dict[str, dict[str, Any]] = {
+    "ResNet": {"base_channels": 8, "stage_blocks": (1, 1, 1, 1), "frozen_stages": -1, "norm_eval": False},
+    "CSPDarknet": {"width": 0.125, "depth": 0.33},
+    "CSPRepResNet": {"width": 0.125, "depth": 0.33},
+    "Darknet53": {"width": 0.125, "blocks": (1, 1, 1, 1, 1)},
+    "TinyDarknet": {"width": 0.125},
+    "SSDVGG": {"width": 0.125},
+    "ShuffleNetV2": {"width": 0.5},
+    "EfficientNet": {"variant": "lite0"},
+    "YOLOXPAFPN": {"in_channels": (32, 64, 128), "depth": 0.33, "out_channels": 64},
+    "FPN": {"in_channels": (32, 64, 128, 256), "out_channels": 64},
+    "TinyYOLOv3Neck": {"in_channels": (32, 128), "out_channels": 32},
+    "YOLOv3Neck": {"in_channels": (32, 64, 128), "out_channels": (16, 32, 64)},
+    "CSPRepPAN": {"in_channels": (32, 64, 128), "out_channels": _LEVELS, "depth": 0.33},
+    "LightPAN": {"in_channels": (48, 96, 192), "out_channels": 64},
+    "SSDNeck": {"in_channels": (64, 128), "out_channels": (64, 128, 32, 32, 32, 32)},
+    "BiFPN": {"layers": 1},
+    "ProposalConvs": {"in_channels": 64, "feat_channels": 64},
+    "SharedLayers": {"num_classes": 3, "in_channels": 64, "width": 64},
+    "AttentionTowers": {"num_classes": 3, "in_channels": _LEVELS},
+    "SeparableTowers": {"num_classes": 3, "depth": 1},
+}
+
+
 def small(node: Any) -> Any:
     """The same configuration, narrow: 64 channels, two of each of the norms' 32 groups, for maps of one pixel."""
-    if isinstance(node, Mapping):
-        shrunk = {key: small(value) for key, value in node.items()}
-        if shrunk.get("type") == "ResNet":
-            shrunk |= {"base_channels": 8, "stage_blocks": (1, 1, 1, 1), "frozen_stages": -1, "norm_eval": False}
-        if shrunk.get("type") == "CSPDarknet":
-            shrunk |= {"width": 0.125, "depth": 0.33}
-        if shrunk.get("type") == "YOLOXPAFPN":
-            shrunk |= {"in_channels": (32, 64, 128), "depth": 0.33, "out_channels": 64}
-        if shrunk.get("type") == "FPN":
-            shrunk |= {"in_channels": (32, 64, 128, 256), "out_channels": 64}
-        if shrunk.get("type") == "TinyDarknet":
-            shrunk |= {"width": 0.125}
-        if shrunk.get("type") == "TinyYOLOv3Neck":
-            shrunk |= {"in_channels": (32, 128), "out_channels": 32}
-        if shrunk.get("type") == "CoupledConvs":
-            tiny = "mid_channels" in shrunk
-            return shrunk | {"num_classes": 3, "in_channels": (48, 32) if tiny else (64, 64, 64)}
-        if "num_classes" in shrunk:
-            shrunk |= {"num_classes": 3, "in_channels": 64, "feat_channels": 64}
-        return shrunk
-    return node
+    if not isinstance(node, Mapping):
+        return node
+    shrunk = {key: small(value) for key, value in node.items()}
+    kind = shrunk.get("type")
+    if kind in _NARROW:
+        return shrunk | _NARROW[kind]
+    if kind == "CoupledConvs":
+        if len(shrunk["in_channels"]) == 2:
+            return shrunk | {"num_classes": 3, "in_channels": (48, 32)}
+        if "mid_channels" in shrunk:
+            return shrunk | {"num_classes": 3, "in_channels": (16, 32, 64), "mid_channels": (16, 16, 16)}
+        # The lead-guided head's auxiliary network sees the top-down way, whose last two widths are alike.
+        top_down = shrunk["in_channels"][1] == shrunk["in_channels"][2]
+        return shrunk | {"num_classes": 3, "in_channels": (32, 64, 64) if top_down else _LEVELS}
+    if isinstance(shrunk.get("in_channels"), tuple) and len(shrunk["in_channels"]) == 6:
+        return shrunk | {"num_classes": 4, "in_channels": (64, 128, 32, 32, 32, 32)}
+    if "num_classes" in shrunk:
+        shrunk |= {"num_classes": 3, "in_channels": 64, "feat_channels": 64}
+    return shrunk
 
 
 def batch_of(truth: list[list[list[float]]], size: int = 64) -> ImageBatch:
@@ -72,7 +95,8 @@ def test_variants_learn_and_predict(path: Path) -> None:
     torch.manual_seed(0)
     detector = MODELS.build(small(load_config(str(path)).model))
     assert isinstance(detector, DenseDetector)
-    batch = batch_of([[[8.0, 8.0, 40.0, 48.0], [20.0, 4.0, 60.0, 30.0]], []])
+    size = 300 if path.stem == "ssd300" else 64  # its levels are made for that size
+    batch = batch_of([[[8.0, 8.0, 40.0, 48.0], [20.0, 4.0, 60.0, 30.0]], []], size)
     optimizer = torch.optim.SGD(detector.parameters(), lr=1e-3)
     totals = []
     for _ in range(5):
@@ -83,12 +107,12 @@ def test_variants_learn_and_predict(path: Path) -> None:
         totals.append(total.item())
     assert all(math.isfinite(value) for value in totals) and min(totals[1:]) < totals[0]
     assert all(bool(p.grad.isfinite().all()) for p in detector.parameters() if p.grad is not None)
-    empty = torch.stack(list(detector.loss(batch_of([[], []])).values())).sum()
+    empty = torch.stack(list(detector.loss(batch_of([[], []], size)).values())).sum()
     empty.backward()
     assert math.isfinite(empty.item())
     detector.eval()
     for boxes in detector.predict(batch):
-        assert bool((boxes.xyxy_px >= 0).all() and (boxes.xyxy_px <= 64).all())
+        assert bool((boxes.xyxy_px >= 0).all() and (boxes.xyxy_px <= size).all())
         assert bool((boxes.score[:-1] >= boxes.score[1:]).all())
 
 

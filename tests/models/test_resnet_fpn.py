@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bev.models.backbones import ResNet
+from bev.models.context_blocks import SE, ContextBlock, GlobalContext, NonLocal, NonLocalBlock, SqueezeExcitation
 from bev.models.grid_mask import GridMask
 from bev.models.necks import FPN
 
@@ -113,3 +114,96 @@ def test_grid_mask_blanks_squares_in_training_only() -> None:
     kept = mask.draw(64, 96)
     rows, columns = kept.all(1), kept.all(0)
     assert bool(rows.any() and columns.any()) and torch.equal(kept, rows[:, None] | columns)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_dilated_stages_keep_the_resolution(depth: int) -> None:
+    options = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+    with torch.device("meta"):
+        net, contracted = ResNet(depth, **options), ResNet(depth, **options, contract_dilation=True)
+        maps = net(torch.zeros(1, 3, 64, 96))
+    assert [tuple(x.shape[2:]) for x in maps] == [(16, 24), (8, 12), (8, 12), (8, 12)]
+    name = "conv1" if depth == 18 else "conv2"
+    found = [[getattr(b, name).dilation[0] for b in layer][:2] for layer in (net.layer3, net.layer4)]
+    assert found == [[2, 2], [4, 4]]
+    assert [getattr(contracted.layer4[i], name).dilation[0] for i in (0, 1)] == [2, 4]
+    assert getattr(contracted.layer3[0], name).dilation[0] == 1
+    with pytest.raises(ValueError, match="strides .* must be 4 numbers"):
+        ResNet(depth, strides=(1, 2, 2))
+
+
+def test_a_dilated_stage_computes_what_the_strided_one_does() -> None:
+    """Every second pixel of the dilated stage is the strided stage's map, away from the border."""
+    torch.manual_seed(0)
+    strided, dilated = (
+        ResNet(50, base_channels=8, num_stages=2, out_indices=(1,), stage_blocks=(1, 2), strides=s, dilations=d).eval()
+        for s, d in (((1, 2), (1, 1)), ((1, 1), (1, 2)))
+    )
+    dilated.load_state_dict(strided.state_dict())
+    dilated.layer2[0].conv2.dilation = dilated.layer2[0].conv2.padding = (1, 1)  # strides act after the first 3x3
+    image = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(dilated(image)[0][..., ::2, ::2], strided(image)[0], atol=1e-5, rtol=1e-4)
+
+
+def test_attention_plugins_begin_as_nothing_and_have_published_names() -> None:
+    torch.manual_seed(0)
+    plugins = (GlobalContext(ratio=0.25), NonLocal(stages=(False, False, True, False)))
+    plain, net = ResNet(18, base_channels=8).eval(), ResNet(18, base_channels=8, plugins=plugins).eval()
+    missing, unexpected = net.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(".context_block." in n or ".nonlocal_block." in n for n in missing)
+    names = {
+        "layer2.0.context_block.conv_mask.weight",
+        "layer4.1.context_block.channel_add_conv.1.weight",
+        "layer3.1.nonlocal_block.theta.conv.bias",
+        "layer3.0.nonlocal_block.conv_out.bn.weight",
+    }
+    assert names <= set(missing) and not any(n.startswith("layer1") for n in missing)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(net(image), plain(image)):
+            torch.testing.assert_close(ours, theirs)
+    squeezed = ResNet(50, base_channels=8, plugins=(SE(), SE(position="after_conv1")), num_stages=1, out_indices=(0,))
+    assert squeezed.layer1[0].se.fc1.in_channels == 32 and squeezed.layer1[0].se2.fc1.in_channels == 8
+    assert squeezed(image)[0].shape == (2, 32, 16, 16)
+    with pytest.raises(ValueError, match="is not after_conv1, 2 or 3"):
+        SE(position="before")
+
+
+def _loops(block: NonLocalBlock | ContextBlock, x: torch.Tensor) -> torch.Tensor:
+    """Place by place, as the papers write it."""
+    places, result = x[0].flatten(1).T, x.clone()[0].flatten(1)
+    if isinstance(block, ContextBlock):
+        weight = (places @ block.conv_mask.weight.flatten() + block.conv_mask.bias).exp()
+        context = (places * weight[:, None]).sum(0) / weight.sum()
+        return x + block.channel_add_conv(context.view(1, -1, 1, 1))
+    theta, phi, g = (
+        places @ part.conv.weight.flatten(1).T + part.conv.bias for part in (block.theta, block.phi, block.g)
+    )
+    for i in range(len(places)):
+        weight = torch.stack([torch.exp(theta[i] @ phi[j] * block.scale) for j in range(len(places))])
+        gathered = (g * weight[:, None]).sum(0) / weight.sum()
+        result[:, i] += block.conv_out(gathered.view(1, -1, 1, 1)).flatten()
+    return result.view_as(x)
+
+
+@pytest.mark.parametrize("kind", [ContextBlock, NonLocalBlock])
+def test_context_blocks_by_loops(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    block = kind(8, 0.5 if kind is ContextBlock else 2).eval()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(1, 8, 3, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), _loops(block, x), atol=1e-4, rtol=1e-4)
+
+
+def test_squeeze_excitation_by_hand() -> None:
+    """Means 1 and 3; the second channel's factor is the sigmoid of the sum of both, the first one's one half."""
+    block = SqueezeExcitation(2, 1)
+    for name, weight in (("fc1", [[1.0, 1.0]]), ("fc2", [[0.0], [1.0]])):
+        getattr(block, name).weight.data = torch.tensor(weight)[..., None, None]
+        nn.init.zeros_(getattr(block, name).bias)
+    x = torch.tensor([[[[0.0, 2.0]], [[2.0, 4.0]]]])
+    factor = torch.tensor([0.5, torch.tensor(4.0).sigmoid()]).view(1, 2, 1, 1)
+    torch.testing.assert_close(block(x), x * factor)

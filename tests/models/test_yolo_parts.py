@@ -14,7 +14,7 @@ from bev.engine import load_config
 from bev.models.assigners import HungarianAssigner2D, RatioAssigner
 from bev.models.assigners.hungarian import least_cost_pairs
 from bev.models.backbones import CSPDarknet
-from bev.models.backbones.csp_darknet import SPPF, SPPBottleneck
+from bev.models.backbones.csp_darknet_parts import SPPF, SPPBottleneck
 from bev.models.coders import DistanceBoxCoder, RatioBoxCoder
 from bev.models.heads.dense import OneToOneCriterion, PairedHead, RatioCriterion
 from bev.models.heads.dense.one_to_one_criterion import cheap_rows, image_size

@@ -2,7 +2,7 @@
 
 from bev.models.assigners.aligned import ATSSAssigner, TaskAlignedAssigner
 from bev.models.assigners.assignment import BACKGROUND, IGNORED, Assignment
-from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, SimOTAAssigner
+from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, RatioSimOTAAssigner, SimOTAAssigner
 from bev.models.assigners.hungarian import HungarianAssigner2D, HungarianAssigner3D, focal_cost
 from bev.models.assigners.max_iou import GridAssigner, MaxIoUAssigner
 from bev.models.assigners.point_range import PointRangeAssigner
@@ -20,6 +20,7 @@ __all__ = [
     "MaxIoUAssigner",
     "PointRangeAssigner",
     "RatioAssigner",
+    "RatioSimOTAAssigner",
     "SimOTAAssigner",
     "TaskAlignedAssigner",
     "focal_cost",

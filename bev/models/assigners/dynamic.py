@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bev.geometry.boxes2d import contains, pairwise_overlap
 from bev.models.assigners.assignment import BACKGROUND, Assignment, match_dynamically, nothing_assigned
+from bev.models.assigners.ratio import RatioAssigner
 from bev.models.priors import Priors
 from bev.registry import MODELS
 
@@ -85,6 +86,30 @@ class SimOTAAssigner:
             return near.any(1), near
         inside = contains(boxes, priors.center_px) > 0
         return (inside | near).any(1), inside & near
+
+
+@MODELS.register_module()
+class RatioSimOTAAssigner(SimOTAAssigner):
+    """SimOTA among the anchors of like shape in a box's cell and its neighbours (YOLOv7, arXiv 2207.02696, section 4.2).
+
+    An anchor that is a candidate of one box competes for every box of the picture; one anchor answers for one box.
+
+    Args:
+        ratio, reach: as of :class:`RatioAssigner`; published reach: 0.5 for the lead head (up to 3 cells a box), 1.0
+            for the auxiliary one (up to 5).
+        topk: number of IoUs that are summed: 10, or 20 in the published training with an auxiliary head.
+        cls_weight, iou_weight: of the costs.
+    """
+
+    def __init__(
+        self, ratio: float = 4.0, reach: float = 0.5, topk: int = 10, cls_weight: float = 1.0, iou_weight: float = 3.0
+    ) -> None:
+        super().__init__(topk=topk, cls_weight=cls_weight, iou_weight=iou_weight, penalty=0.0)
+        self.near = RatioAssigner(ratio, reach)
+
+    def _regions(self, priors: Priors, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        candidates = self.near.candidates(priors, boxes)
+        return candidates.any(1), torch.ones_like(candidates)
 
 
 def _class_cost(scores: Tensor, label: Tensor) -> Tensor:

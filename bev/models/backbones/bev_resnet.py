@@ -42,9 +42,9 @@ class BEVResNet(nn.Module):
         self.out_indices = tuple(range(len(blocks)) if out_indices is None else out_indices)
         stages = []
         for before, width, count, stride in zip([in_channels, *widths], widths, blocks, strides):
-            first = BasicBlock(before, width, stride, "pytorch", 0)
+            first = BasicBlock(before, width, stride)
             first.downsample = nn.Conv2d(before, width, 3, stride, 1)  # type: ignore[assignment]
-            rest = [BasicBlock(width, width, 1, "pytorch", 0) for _ in range(count - 1)]
+            rest = [BasicBlock(width, width) for _ in range(count - 1)]
             stages.append(nn.Sequential(first, *rest))
         self.layers = nn.Sequential(*stages)
 

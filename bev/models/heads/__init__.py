@@ -15,6 +15,7 @@ from bev.models.heads.image_center_head import ImageCenterHead
 from bev.models.heads.image_supervision import ImageSupervision
 from bev.models.heads.query_head import QueryHead
 from bev.models.heads.streaming_head import StreamingHead
+from bev.models.heads.two_stage import TwoStageHead
 from bev.models.motion import Motion
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "RotatedSuppression",
     "SeededDetr3DHead",
     "StreamingHead",
+    "TwoStageHead",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,10 +14,33 @@ from bev.registry import MODELS
 
 @MODELS.register_module()
 class BinaryCrossEntropyLoss(PairLoss):
-    """Logits (M, K) against probabilities (M, K), element by element, in float32 even under autocast."""
+    """Logits (M, K) against probabilities (M, K), element by element, in float32 even under autocast.
+
+    Args:
+        loss_weight, reduction: as in :class:`PairLoss`.
+        class_weight: factor of each of the K columns; None for one.
+        label_smoothing: targets t become ``t (1 - s) + s / 2`` (Szegedy et al., CVPR 2016, for two outcomes).
+    """
+
+    class_weight: Tensor | None
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        reduction: Reduction = "mean",
+        class_weight: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(loss_weight, reduction)
+        weights = None if class_weight is None else torch.tensor(list(class_weight), dtype=torch.float32)
+        self.register_buffer("class_weight", weights, persistent=False)
+        self.label_smoothing = label_smoothing
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(full_precision(prediction), target, reduction="none")
+        if self.label_smoothing:
+            target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        found = F.binary_cross_entropy_with_logits(full_precision(prediction), target, reduction="none")
+        return found if self.class_weight is None else found * self.class_weight
 
 
 @MODELS.register_module()
@@ -62,6 +87,24 @@ class CrossEntropyLoss(nn.Module):
             avg_factor: what the sum is divided by. A mean without it is over all M, whatever their weights.
         """
         return self.loss_weight * reduce_loss(self.elements(logits, target), weight, self.reduction, avg_factor)
+
+
+@MODELS.register_module()
+class SigmoidCrossEntropyLoss(CrossEntropyLoss):
+    """Binary cross entropies of all classes over class indices, the number of classes meaning background (the RPN's).
+
+    Args:
+        loss_weight, reduction: as in :class:`CrossEntropyLoss`.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, reduction: Reduction = "mean") -> None:
+        super().__init__(None, 0.0, loss_weight, reduction)
+
+    def elements(self, logits: Tensor, target: Tensor) -> Tensor:
+        """(M, C) losses."""
+        logits = full_precision(logits)
+        wanted = one_hot_rows(target, logits.shape[1], logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
 
 
 @MODELS.register_module()

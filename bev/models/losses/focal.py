@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,7 +46,10 @@ class FocalLoss(nn.Module):
         loss_weight: factor of the result.
         reduction: of :meth:`forward`.
         activated: inputs are probabilities already, not logits (TOOD).
+        class_weight: factor of each class's column, e.g. larger for rare ones; None for one.
     """
+
+    class_weight: Tensor | None
 
     def __init__(
         self,
@@ -52,8 +58,11 @@ class FocalLoss(nn.Module):
         loss_weight: float = 1.0,
         reduction: Reduction = "mean",
         activated: bool = False,
+        class_weight: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        weights = None if class_weight is None else torch.tensor(list(class_weight), dtype=torch.float32)
+        self.register_buffer("class_weight", weights, persistent=False)
         self.gamma, self.alpha, self.loss_weight, self.reduction = gamma, alpha, loss_weight, reduction
         self.activated = activated
 
@@ -76,4 +85,5 @@ class FocalLoss(nn.Module):
         """(M, C) losses, before weights and reduction."""
         logits = full_precision(logits)
         focal = activated_focal if self.activated else sigmoid_focal
-        return focal(logits, one_hot_rows(target, logits.shape[1], logits.dtype), self.gamma, self.alpha)
+        found = focal(logits, one_hot_rows(target, logits.shape[1], logits.dtype), self.gamma, self.alpha)
+        return found if self.class_weight is None else found * self.class_weight

@@ -142,7 +142,7 @@ class DepthNet(nn.Module):
         self.bn = nn.BatchNorm1d(CAMERA_NUMBERS)
         self.depth_mlp, self.depth_se = Mlp(CAMERA_NUMBERS, mid_channels), CameraGate(mid_channels)
         self.context_mlp, self.context_se = Mlp(CAMERA_NUMBERS, mid_channels), CameraGate(mid_channels)
-        layers: list[nn.Module] = [BasicBlock(mid_channels, mid_channels, 1, "pytorch", 0) for _ in range(3)]
+        layers: list[nn.Module] = [BasicBlock(mid_channels, mid_channels) for _ in range(3)]
         layers.append(ASPP(mid_channels, mid_channels, dropout))
         if deformable:
             layers.append(DeformConv2d(mid_channels, mid_channels, 3, padding=1, groups=4))

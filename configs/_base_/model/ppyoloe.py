@@ -1,6 +1,6 @@
 # An anchor-free detector in the style of PP-YOLOE (arXiv 2203.16250): CSPDarknet and PAFPN, two towers, distributed
-# sides, task-aligned assignment among the priors inside a box, varifocal loss. Its own backbone (RepRes) and attention
-# head are not used. Published for the original (COCO val2017, 640 px): s 43.1, m 48.9, l 51.4, x 52.2 AP.
+# sides, task-aligned assignment among the priors inside a box, varifocal loss. Its own backbone and attended
+# head are in ppyoloe_crn.py. Published for the original (COCO test-dev, 640 px): s 43.1, m 48.9, l 51.4, x 52.2 AP.
 _strides = (8, 16, 32)
 _norm = dict(type="BN", eps=1e-3, momentum=0.03)
 

@@ -25,6 +25,7 @@ class AnchorCriterion(Criterion):
         negatives_per_positive: with a softmax loss, only so many of the hardest negatives of an image count (SSD).
         decoded: compare decoded boxes.
         count_negatives: divide by positives and negatives, not by positives alone (RPN).
+        sampler: has ``sample(assignment)``, which ignores all but some anchors (RPN); None for all.
     """
 
     def __init__(
@@ -35,15 +36,18 @@ class AnchorCriterion(Criterion):
         negatives_per_positive: float | None = None,
         decoded: bool = False,
         count_negatives: bool = False,
+        sampler: Any = None,
     ) -> None:
         super().__init__()
         self.assigner, self.loss_cls, self.loss_bbox = assigner, loss_cls, loss_bbox
         self.negatives_per_positive, self.decoded = negatives_per_positive, decoded
-        self.count_negatives = count_negatives
+        self.count_negatives, self.sampler = count_negatives, sampler
 
     def targets(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> DenseTargets:
         """What the boxes teach."""
         assignments = [self.assigner.assign(predictions.priors, t.xyxy_px) for t in truth]
+        if self.sampler is not None:
+            assignments = [self.sampler.sample(assignment) for assignment in assignments]
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from bev.geometry.boxes2d import overlap
 from bev.models.heads.dense.criterion import Criterion, DenseTargets, at_least_one_each, centerness, gather_targets
 from bev.models.heads.dense.predictions import DensePredictions
 from bev.models.losses import BinaryCrossEntropyLoss
@@ -25,6 +26,8 @@ class CenternessCriterion(Criterion):
         loss_quality: over the logits of centre-ness; used where the network predicts it.
         one_each: an image without a positive counts as one positive (ATSS); otherwise the batch has at least one.
         least_centerness: least sum of centre-ness that boxes are divided by: 1 (ATSS) or 1e-6 (FCOS).
+        quality: what the third map learns: ``centerness``, or the ``iou`` of the decoded box with its target (IoU-aware
+            branch, arXiv 1912.05992).
     """
 
     def __init__(
@@ -35,8 +38,12 @@ class CenternessCriterion(Criterion):
         loss_quality: nn.Module | None = None,
         one_each: bool = True,
         least_centerness: float = 1.0,
+        quality: Literal["centerness", "iou"] = "centerness",
     ) -> None:
         super().__init__()
+        if quality not in ("centerness", "iou"):
+            raise ValueError(f"CenternessCriterion quality {quality!r} is neither 'centerness' nor 'iou'")
+        self.quality = quality
         self.assigner, self.loss_cls, self.loss_bbox = assigner, loss_cls, loss_bbox
         self.loss_quality = loss_quality or BinaryCrossEntropyLoss()
         self.one_each, self.least_centerness = one_each, least_centerness
@@ -59,5 +66,6 @@ class CenternessCriterion(Criterion):
             "loss_bbox": self.loss_bbox(boxes, targets.boxes_px, central, avg_factor=share),
         }
         if predictions.quality is not None:
-            losses["loss_quality"] = self.loss_quality(predictions.quality[image, prior], central, avg_factor=count)
+            wanted = central if self.quality == "centerness" else overlap(boxes.detach(), targets.boxes_px)
+            losses["loss_quality"] = self.loss_quality(predictions.quality[image, prior], wanted, avg_factor=count)
         return losses

@@ -34,13 +34,14 @@ class DenseDecoder:
         quality_threshold: priors whose quality is below it are dropped first (YOLOv3's objectness).
         single_label: a prior gives its best class alone (YOLOX).
         quality_mode: ``geometric``: the score is the root of class score times quality, and the best priors are chosen
-            by it (PAA); ``product``: the choice is by the class score, then the score is the product.
+            by it (PAA; with another ``quality_share`` a, ``class^(1 - a) quality^a``); ``product``: the choice is by the class score, then the score is the product.
         clip: whether boxes end at the picture's border.
         voting: kept boxes become means of the boxes of their class that overlap them (PAA).
         across_levels: choose the candidates among all levels together (YOLOv3).
         suppression: ``nms``; ``soft_linear`` or ``soft_gaussian`` lower the scores of overlapping boxes in place of
             dropping them; ``diou`` spares boxes whose centres lie apart; ``fusion`` makes overlapping boxes into their
             weighted mean. ``nms_iou`` is the threshold of each.
+        quality_share: exponent of the quality with ``geometric`` (IoU-aware networks: 0.5; PP-YOLO: 0.4).
     """
 
     def __init__(
@@ -56,11 +57,15 @@ class DenseDecoder:
         voting: bool = False,
         across_levels: bool = False,
         suppression: Suppression = "nms",
+        quality_share: float = 0.5,
     ) -> None:
         if suppression not in get_args(Suppression):
             raise ValueError(f"DenseDecoder suppression {suppression!r} is none of {', '.join(get_args(Suppression))}")
         if quality_mode not in ("product", "geometric"):
             raise ValueError(f"DenseDecoder quality_mode {quality_mode!r} is neither 'product' nor 'geometric'")
+        if not 0 <= quality_share <= 1:
+            raise ValueError(f"DenseDecoder quality_share {quality_share} is no share between 0 and 1")
+        self.quality_share = quality_share
         self.score_threshold, self.nms_iou, self.max_boxes = score_threshold, nms_iou, max_boxes
         self.level_candidates, self.quality_threshold = level_candidates, quality_threshold
         self.single_label, self.quality_mode, self.clip = single_label, quality_mode, clip
@@ -128,7 +133,7 @@ class DenseDecoder:
             kept = quality >= self.quality_threshold
             scores, quality, rows = scores[kept], quality[kept], rows[kept]
         if self.quality_mode == "geometric":
-            return self._best_priors((scores * quality[:, None]).sqrt(), rows)
+            return self._best_priors(geometric_score(scores, quality[:, None], self.quality_share), rows)
         return self._best(scores, quality, rows)
 
     def _best(self, scores: Tensor, quality: Tensor, rows: Tensor) -> Candidates:
@@ -152,6 +157,13 @@ class DenseDecoder:
             scores, rows = scores[best], rows[best]
         row, label = (scores > self.score_threshold).nonzero().unbind(1)
         return rows[row], label, scores[row, label]
+
+
+def geometric_score(scores: Tensor, quality: Tensor, share: float) -> Tensor:
+    """``scores^(1 - share) quality^share``, broadcast."""
+    if share == 0.5:
+        return (scores * quality).sqrt()
+    return scores.pow(1 - share) * quality.pow(share)
 
 
 def vote(kept: Boxes2D, found: Boxes2D, least_iou: float = 0.01, spread: float = 0.025) -> Boxes2D:

@@ -1,4 +1,4 @@
-"""Boxes of every anchor of like shape, objectness by level (YOLOv5)."""
+"""Boxes of anchors of like shape, objectness by level (YOLOv5, YOLOv7)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bev.models.assigners import RatioAssigner
+from bev.models.assigners import RatioAssigner, SimOTAAssigner
 from bev.models.heads.dense.criterion import Criterion
 from bev.models.heads.dense.predictions import DensePredictions
 from bev.models.losses import BinaryCrossEntropyLoss, CIoULoss
 from bev.registry import MODELS
 from bev.structures import Boxes2D
+
+Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Image and prior (K,) int64 of every positive, its box (K, 4) px and label (K,) int64."""
+
+
+@torch.no_grad()
+def dynamic_pairs(
+    assigner: SimOTAAssigner, predictions: DensePredictions, truth: Sequence[Boxes2D]
+) -> list[tuple[Tensor, Tensor]]:
+    """Prior and box (K,) int64 each of every picture's positives, by class score times objectness and decoded boxes."""
+    assert predictions.quality is not None
+    scores = predictions.scores * predictions.quality.float().sigmoid()[..., None]
+    found = []
+    for number, t in enumerate(truth):
+        decoded = predictions.boxes_px[number].detach()
+        assignment = assigner.assign(predictions.priors, t.xyxy_px, t.label, scores[number].detach(), decoded)
+        found.append((assignment.positive, assignment.box[assignment.positive]))
+    return found
 
 
 @MODELS.register_module()
@@ -23,7 +41,8 @@ class RatioCriterion(Criterion):
     levels are weighed.
 
     Args:
-        assigner: which anchors answer for which boxes; an anchor of several boxes learns the best fitting one's CIoU.
+        assigner: which anchors answer for which boxes: a :class:`RatioAssigner`, by shape alone (YOLOv5; an anchor of
+            several boxes learns the best fitting one's CIoU), or a dynamic one that sees the predictions (YOLOv7).
         weight_bbox, weight_obj, weight_cls: of the terms, a picture (published: .05, 1, .5 at 640 px and 80 classes).
         balance: weight of each level's objectness, finest first.
         smoothing: of the class targets (label smoothing).
@@ -31,7 +50,7 @@ class RatioCriterion(Criterion):
 
     def __init__(
         self,
-        assigner: RatioAssigner,
+        assigner: RatioAssigner | SimOTAAssigner,
         weight_bbox: float = 0.05,
         weight_obj: float = 1.0,
         weight_cls: float = 0.5,
@@ -45,9 +64,16 @@ class RatioCriterion(Criterion):
         self.loss_cls = BinaryCrossEntropyLoss()
         self.loss_obj = BinaryCrossEntropyLoss()
 
-    def pairs(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Image, prior (K,) of every positive, its box (K, 4) px and label (K,)."""
-        found = [self.assigner.assign(predictions.priors, t.xyxy_px) for t in truth]
+    def pairs(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> Pairs:
+        """Image, prior (K,) of every positive, its box (K, 4) px and label (K,).
+
+        Args:
+            predictions: what a dynamic assigner decides by.
+        """
+        if isinstance(self.assigner, RatioAssigner):
+            found = [self.assigner.assign(predictions.priors, t.xyxy_px) for t in truth]
+        else:
+            found = dynamic_pairs(self.assigner, predictions, truth)
         image = torch.cat([torch.full_like(prior, number) for number, (prior, _) in enumerate(found)])
         boxes = torch.cat([t.xyxy_px[box] for t, (_, box) in zip(truth, found)])
         labels = torch.cat([t.label[box] for t, (_, box) in zip(truth, found)])
@@ -59,11 +85,15 @@ class RatioCriterion(Criterion):
         Raises:
             ValueError: another number of levels than ``balance`` has.
         """
+        return self.terms(predictions, self.pairs(predictions, truth), len(truth))
+
+    def terms(self, predictions: DensePredictions, pairs: Pairs, batch: int) -> dict[str, Tensor]:
+        """Scalar loss terms of ``batch`` pictures whose positives are known; see :meth:`forward`."""
         assert predictions.quality is not None
-        counts, batch = predictions.priors.counts, len(truth)
+        counts = predictions.priors.counts
         if len(counts) != len(self.balance):
             raise ValueError(f"RatioCriterion balance {self.balance} of {len(self.balance)} levels, not {len(counts)}")
-        image, prior, boxes, labels = self.pairs(predictions, truth)
+        image, prior, boxes, labels = pairs
         distance = self.loss_bbox(predictions.boxes_px[image, prior], boxes)
         quality = torch.zeros_like(predictions.quality, dtype=torch.float32)
         fit = (1 - distance.detach()).clamp(min=0)
@@ -77,9 +107,9 @@ class RatioCriterion(Criterion):
                 self.balance, predictions.quality.split(counts, 1), quality.split(counts, 1)
             )
         ]
-        pairs = max(len(image), 1)
+        count = max(len(image), 1)
         return {
-            "loss_bbox": self.weight_bbox * batch * distance.sum() / pairs,
+            "loss_bbox": self.weight_bbox * batch * distance.sum() / count,
             "loss_obj": self.weight_obj * batch * torch.stack(objectness).sum(),
-            "loss_cls": self.weight_cls * batch * self.loss_cls(cls, wanted, avg_factor=pairs * cls.shape[1]),
+            "loss_cls": self.weight_cls * batch * self.loss_cls(cls, wanted, avg_factor=count * cls.shape[1]),
         }
