@@ -17,7 +17,8 @@ class Clock:
 
     Args:
         device: CUDA, or CPU where only the code is tried.
-        quick: three runs instead of as many as fit in ``budget_s``.
+        quick: one run on a CPU (interpreted kernels take seconds), ten on CUDA, instead of as many as fit in
+            ``budget_s``.
         budget_s: what the runs of one call may take together.
     """
 
@@ -29,13 +30,13 @@ class Clock:
             self._cache = torch.empty(max(4 * cached, 64 << 20), dtype=torch.int8, device=device)
 
     def median_ms(self, call: Call) -> float:
-        """Median of 3 to 100 runs after a warm-up of two; caches are overwritten before each."""
+        """Median of 10 to 100 runs after a warm-up of three; caches are overwritten before each."""
+        if self.device.type != "cuda":
+            return self._run_ms(call)
         for _ in range(2):
             call()
         once_s = self._run_ms(call) / 1e3
-        runs = 3 if self.quick else min(100, max(10, int(self.budget_s / max(once_s, 1e-6))))
-        if self.device.type != "cuda":
-            return statistics.median(self._run_ms(call) for _ in range(runs))
+        runs = 10 if self.quick else min(100, max(10, int(self.budget_s / max(once_s, 1e-6))))
         return self._cuda_median_ms(call, runs)
 
     def _run_ms(self, call: Call) -> float:

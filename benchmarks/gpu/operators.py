@@ -120,7 +120,8 @@ def _difference(ours: Tensor, exact: Tensor) -> float:
         return 0.0
     if not exact.is_floating_point():
         return float((ours != exact).double().mean())
-    worst = float((ours.detach().double() - exact.detach().double()).abs().max() / exact.abs().max().clamp(min=1e-30))
+    ours, exact = ours.detach().double(), exact.detach().double()
+    worst = float((ours - exact).abs().max() / exact.abs().max().clamp(min=1e-30))
     if worst != worst:
         raise ValueError("not a number")
     return worst
