@@ -7,6 +7,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from bev.ops.triton import bev_pool, deformable_attention
+from tests.ops.triton.row_kernels import ROW_KERNELS
 
 ATTENTION = {"HEADS": 8, "LEVELS": 4, "POINTS": 4, "CHANNELS": 32, "ROWS": 16, "LANES": 32}
 POOL = {"BINS": 59, "CHANNELS": 80, "LANES": 128}
@@ -24,6 +25,7 @@ KERNELS = {
     ),
     "pool forward": (bev_pool._forward, {"order": "*i64", "offsets": "*i64"}, POOL),
     "pool backward": (bev_pool._backward, {"cell_of_point": "*i64", "cells": "i32"}, {**POOL, "STEP": 16}),
+    **ROW_KERNELS,
 }
 
 
