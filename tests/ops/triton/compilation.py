@@ -32,10 +32,12 @@ KERNELS = {
 def main() -> None:
     """All kernels, all targets."""
     for name, (kernel, types, constants) in KERNELS.items():
+        constants = dict(constants)
+        options = {"num_warps": constants.pop("num_warps", 4)}
         signature = {a: "constexpr" if a in constants else types.get(a, "*fp32") for a in kernel.arg_names}
         for capability in (80, 90):
             source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-            binary = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+            binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             print(name, capability, len(binary.asm["ptx"]), len(binary.asm["cubin"]))
 
 

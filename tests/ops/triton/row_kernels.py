@@ -10,7 +10,7 @@ from bev.ops.triton import bias_activation, layer_norm, masked_softmax
 
 _STATISTICS = {"mean": "*fp32", "rstd": "*fp32"}
 _TILE = {"ROWS": 8, "BLOCK": 256, "BLOCKS": 1, "WIDE": tl.float32}
-_BLOCKS = {"ROWS": 1, "BLOCK": 8192, "BLOCKS": 3, "WIDE": tl.float32}
+_BLOCKS = {"ROWS": 1, "BLOCK": 8192, "BLOCKS": 3, "WIDE": tl.float32, "num_warps": 16}
 _ADD = {"EPS": 1e-5, "HAS_RESIDUAL": True, "HAS_BIAS": True, "KEEP": True}
 _ATTENTION = {"SCALE": 0.125, "HAS_MASK": True, "HAS_BIAS": True}
 _COLUMNS = {"LANES": 64, "STEP": 32, "WIDE": tl.float32}

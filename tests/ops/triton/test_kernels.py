@@ -42,5 +42,6 @@ def test_values_and_gradients_on_cuda() -> None:
 @pytest.mark.slow
 def test_compiles_without_a_device() -> None:
     lines = _run("compilation", interpret=False).strip().splitlines()
-    assert len(lines) == 2 * 16
+    names = {line.rsplit(maxsplit=3)[0] for line in lines}
+    assert len(names) >= 16 and len(lines) == 2 * len(names)
     assert all(int(line.split()[-1]) > 1000 for line in lines)
