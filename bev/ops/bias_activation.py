@@ -24,7 +24,7 @@ def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
 
     Returns:
         (..., C) in the dtype of ``x``. Computed in float32 at least, so that results of half precision are within one
-        a unit in the last place of the exact ones (plus 1e-5), gradients too. Differentiable once.
+        unit in the last place of the exact ones (plus 1e-5), gradients too. Differentiable once.
 
     Raises:
         ValueError: the shapes disagree.

@@ -37,7 +37,7 @@ def add_layer_norm(
     Returns:
         (..., C) in the wider dtype of ``x`` and ``residual``. Computed in float32 at least, so that results of half
         precision are within one unit in the last place of the exact ones (plus 1e-5); gradients, for which the sum
-        is kept in the result's dtype, within four units of their largest value. Differentiable once with respect to
+        is kept in the result's dtype, within four units of the largest part that is summed. Differentiable once with respect to
         all tensors.
 
     Raises:

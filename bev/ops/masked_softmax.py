@@ -35,7 +35,7 @@ def masked_softmax(
         row that is forbidden as a whole (torch's softmax gives NaN there), its gradient too. A NaN that is not
         forbidden makes its row NaN. Computed in float32 at least, so that results of half precision are within one
         unit in the last place of the exact ones (plus 1e-5); gradients, which are computed from the rounded results,
-        within four units of their largest value. Differentiable once with respect to logits and bias.
+        within four units of the largest part that is summed. Differentiable once with respect to logits and bias.
 
     Raises:
         ValueError: shapes or dtypes do not fit.

@@ -29,14 +29,16 @@ def _run(module: str, interpret: bool) -> str:
     return result.stdout
 
 
-def test_interpreted_values_and_gradients() -> None:
-    assert _run("kernels", interpret=True).strip() == "equal"
+@pytest.mark.parametrize("module", ["kernels", "rows"])
+def test_interpreted_values_and_gradients(module: str) -> None:
+    assert _run(module, interpret=True).strip() == "equal"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_values_and_gradients_on_cuda() -> None:
-    assert _run("kernels", interpret=False).strip() == "equal"
+@pytest.mark.parametrize("module", ["kernels", "rows"])
+def test_values_and_gradients_on_cuda(module: str) -> None:
+    assert _run(module, interpret=False).strip() == "equal"
 
 
 @pytest.mark.slow
