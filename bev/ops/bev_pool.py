@@ -67,6 +67,8 @@ def bev_pool(depth: Tensor, features: Tensor, plan: PoolPlan | PoolTables) -> Te
     Returns:
         (G, C) in the features' dtype, accumulated in float32 (float64 for float64 inputs).
     """
+    if takes(features.device) and not isinstance(plan, PoolTables):
+        return _bev_pool(depth, features, *plan)  # the kernels widen what they read
     accumulate = torch.float64 if features.dtype == torch.float64 else torch.float32
     depth, rows = depth.to(accumulate), features.to(accumulate)
     pooled = bev_pool_by_tables(depth, rows, plan) if isinstance(plan, PoolTables) else _bev_pool(depth, rows, *plan)
