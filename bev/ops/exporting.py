@@ -32,6 +32,11 @@ def exporting_plugins() -> Iterator[None]:
         _plugins.reset(token)
 
 
+def plugins_asked() -> bool:
+    """Whether this is inside :func:`exporting_plugins`, recorded or not."""
+    return _plugins.get()
+
+
 def wants_plugins() -> bool:
     """Whether a graph is being recorded in which operators with a plugin are to be one node."""
     return _plugins.get() and is_exporting()

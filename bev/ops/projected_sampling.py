@@ -45,7 +45,7 @@ def projected_sampling(
     if wants_plugins():
         shape = (points_m.shape[0], points_m.shape[1], features[0].shape[2])
         sizes = {"image_height": image_size_px[0], "image_width": image_size_px[1]}
-        inputs = [*(feature.float() for feature in features), points_m, img_from_ref, weights]
+        inputs = [*features, points_m, img_from_ref, weights]
         return plugin_node(f"camera_sampling_{len(features)}", inputs, sizes, shape, points_m)
     if takes(points_m.device) and not is_exporting():
         return _projected(list(features), points_m, img_from_ref, weights, *image_size_px)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -14,21 +16,26 @@ _BINS = 16  # depth bins at a time in the gradient
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    depth, features, order, offsets, out, BINS: tl.constexpr, CHANNELS: tl.constexpr, LANES: tl.constexpr,
-    STEP: tl.constexpr, WIDE: tl.constexpr,
+    depth, features, order, offsets,
+    rows, cells,
+    out,
+    BINS: tl.constexpr, CHANNELS: tl.constexpr, LANES: tl.constexpr, STEP: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     cell = tl.program_id(0).to(tl.int64)
+    frame = tl.program_id(2).to(tl.int64)  # of those that share a plan
+    depth += frame * rows * BINS
+    features += frame * rows * CHANNELS
     lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
     total = tl.zeros((LANES,), WIDE)
     end = tl.load(offsets + cell + 1)
     for start in range(tl.load(offsets + cell), end, STEP):
         entry = start + tl.arange(0, STEP)
-        point = tl.load(order + entry, entry < end, 0)
+        point = tl.load(order + entry, entry < end, 0).to(tl.int64)
         weight = tl.load(depth + point, entry < end, 0.0).to(WIDE)
         mask = (entry < end)[:, None] & (lane < CHANNELS)[None]
         row = tl.load(features + (point // BINS)[:, None] * CHANNELS + lane[None], mask, 0.0).to(WIDE)
         total += tl.sum(weight[:, None] * row, 0)
-    tl.store(out + cell * CHANNELS + lane, total.to(out.dtype.element_ty), lane < CHANNELS)
+    tl.store(out + (frame * cells + cell) * CHANNELS + lane, total.to(out.dtype.element_ty), lane < CHANNELS)
 
 
 @triton.jit
@@ -57,6 +64,12 @@ def _wide(tensor: Tensor) -> tl.dtype:
     return tl.float64 if tensor.dtype == torch.float64 else tl.float32
 
 
+def constants(bins: int, channels: int) -> dict[str, Any]:
+    """Compile-time constants of the forward pass but the accumulator's type."""
+    lanes = min(_LANES, triton.next_power_of_2(channels))
+    return {"BINS": bins, "CHANNELS": channels, "LANES": lanes, "STEP": _STEP}
+
+
 def forward(depth: Tensor, features: Tensor, order: Tensor, offsets: Tensor) -> Tensor:
     """As :func:`bev.ops.bev_pool._bev_pool_reference`, by a plan's order and offsets.
 
@@ -65,11 +78,10 @@ def forward(depth: Tensor, features: Tensor, order: Tensor, offsets: Tensor) -> 
     cells, channels = len(offsets) - 1, features.shape[1]
     out = features.new_empty(cells, channels)
     if out.numel():
-        lanes = min(_LANES, triton.next_power_of_2(channels))
-        grid = cells, triton.cdiv(channels, lanes)
-        inputs = depth.contiguous(), features.contiguous(), order, offsets, out
-        sizes = {"BINS": max(1, depth.shape[1]), "CHANNELS": channels, "LANES": lanes, "STEP": _STEP}
-        _forward[grid](*inputs, **sizes, WIDE=_wide(features))
+        sizes = constants(max(1, depth.shape[1]), channels) | {"WIDE": _wide(features)}
+        grid = cells, triton.cdiv(channels, sizes["LANES"]), 1
+        inputs = depth.contiguous(), features.contiguous(), order, offsets
+        _forward[grid](*inputs, len(depth), cells, out, **sizes)
     return out
 
 
