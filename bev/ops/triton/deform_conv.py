@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bev.ops.triton.deformable_attention import _axis
 
-_PIXELS, _OUTPUTS, _CHANNELS = 32, 64, 32  # sides of a tile
+_PIXELS, _OUTPUTS, _CHANNELS = 32, 64, 16  # sides of a tile
 
 
 @triton.jit
