@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bev.ops.deformable_attention import multi_scale_deformable_attention
+from bev.ops.deformable_attention import _attention_backward, multi_scale_deformable_attention
 from bev.ops.exporting import is_exporting, plugin_node, wants_plugins
 from bev.ops.triton import takes
 
@@ -154,12 +154,52 @@ def _folded_backward(
         from bev.ops.triton import folded_deformable_attention as kernels
 
         return kernels.backward(grad, out, value, heights, widths, reference, offsets, logits, moves)
-    with torch.enable_grad():
-        tracked = [x.detach().requires_grad_() for x in leaves]
-        result = _composed(tracked[0], heights, widths, *tracked[1:])
-        grads = torch.autograd.grad(result, tracked, grad)
-    by_value, by_reference, by_offsets, by_logits = (x.contiguous() for x in grads)
-    return by_value, by_reference if moves else torch.zeros_like(by_reference), by_offsets, by_logits
+    return _composed_backward(grad, value, heights, widths, reference, offsets, logits, moves)
+
+
+def _composed_backward(
+    grad: Tensor,
+    value: Tensor,
+    heights: Sequence[int],
+    widths: Sequence[int],
+    reference: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    moves: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Through the gradient of the unfolded operator; written out, for autograd does not reach into an operator."""
+    wide = torch.promote_types(value.dtype, torch.float32)
+    near, raw = reference.to(wide), offsets.to(wide)
+    locations = sampling_points(near, raw, heights, widths)
+    weights = logits.to(wide).flatten(-2).softmax(-1).view(logits.shape)
+    by_value, by_locations, by_weights = _attention_backward(
+        grad.to(wide), value.to(wide), heights, widths, locations, weights
+    )
+    by_logits = weights * (by_weights - (weights * by_weights).sum((-2, -1), keepdim=True))
+    if reference.shape[-1] == 4:
+        dealt = by_locations.unflatten(-2, (-1, reference.shape[-2]))
+        steps = near[:, :, None, :, None, :, 2:] * (0.5 / offsets.shape[-2])
+        by_offsets = (dealt * steps).flatten(-3, -2)
+    else:
+        by_offsets = by_locations / raw.new_tensor([[w, h] for h, w in zip(heights, widths)])[:, None]
+    by_reference = reference_gradient(by_locations, reference, offsets) if moves else torch.zeros_like(reference)
+    grads = zip((by_value, by_reference, by_offsets, by_logits), (value, reference, offsets, logits))
+    first, second, third, fourth = (x.to(like.dtype).contiguous() for x, like in grads)
+    return first, second, third, fourth
+
+
+def reference_gradient(by_locations: Tensor, reference: Tensor, offsets: Tensor) -> Tensor:
+    """Gradient of the reference points from that of the locations (B, Q, heads, L, P, 2).
+
+    Sums over heads, over the samples of a point and, where one point serves all, over levels.
+    """
+    dealt = by_locations.unflatten(-2, (-1, reference.shape[3]))  # (B, Q, heads, L, P / D, D, 2)
+    parts = [dealt]
+    if reference.shape[-1] == 4:
+        steps = offsets.to(by_locations.dtype).unflatten(-2, (-1, reference.shape[3]))
+        parts.append(dealt * steps * (0.5 / offsets.shape[-2]))
+    total = torch.cat(parts, -1).sum((2, 4))
+    return (total if reference.shape[2] > 1 else total.sum(2, keepdim=True)).to(reference.dtype).contiguous()
 
 
 @_folded_backward.register_fake

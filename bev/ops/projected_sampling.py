@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bev.geometry.projection import in_image, project
-from bev.ops.camera_sampling import camera_sampling
+from bev.geometry.projection import MIN_DEPTH_M, in_image, project
+from bev.ops.camera_sampling import _backward_bags, camera_sampling
 from bev.ops.exporting import is_exporting, plugin_node, wants_plugins
 from bev.ops.triton import takes
 
@@ -122,11 +122,30 @@ def _projected_backward(
         from bev.ops.triton import camera_sampling as kernels
 
         return kernels.backward(grad, features, points_m, img_from_ref, weights, (height, width), project=True)
-    with torch.enable_grad():
-        tracked = [x.detach().requires_grad_() for x in leaves]
-        result = _composed(tracked[:-2], tracked[-2], img_from_ref, tracked[-1], (height, width))
-        *maps, by_points, by_weights = torch.autograd.grad(result, tracked, grad)
-    return [*(_like(f).copy_(g) for f, g in zip(features, maps)), by_points.contiguous(), by_weights.contiguous()]
+    return _composed_backward(grad, features, points_m, img_from_ref, weights, height, width)
+
+
+def _composed_backward(
+    grad: Tensor,
+    features: Sequence[Tensor],
+    points_m: Tensor,
+    img_from_ref: Tensor,
+    weights: Tensor,
+    height: int,
+    width: int,
+) -> list[Tensor]:
+    """Through the gradient at the pixels; written out, for autograd does not reach into an operator."""
+    count = points_m.shape[1:3]
+    pixels_px, depth_m = project(points_m.flatten(1, 2), img_from_ref)
+    visible = in_image(pixels_px, depth_m, (height, width)).unflatten(2, count)
+    pixels = pixels_px.unflatten(2, count)
+    *maps, by_pixels, by_weights = _backward_bags(grad, features, pixels, visible, weights, height, width)
+    by_pixels, pixels_px = by_pixels.flatten(2, 3), pixels_px.masked_fill(by_pixels.flatten(2, 3) == 0, 0.0)
+    # u = first / depth: a step of the first row moves it by 1 / depth, a step of the third by -u / depth.
+    by_rows = torch.cat([by_pixels, -(by_pixels * pixels_px).sum(-1, keepdim=True)], -1)
+    by_rows = by_rows / depth_m.clamp(min=MIN_DEPTH_M).unsqueeze(-1)
+    by_points = (by_rows @ img_from_ref[:, :, :3, :3]).sum(1)
+    return [*maps, by_points.unflatten(1, count).contiguous(), by_weights]
 
 
 def _like(feature: Tensor) -> Tensor:

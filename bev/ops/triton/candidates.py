@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = 2048  # keys that one program ranks, at least
+WARPS = 16  # of a program that ranks: a sort is unrolled over the keys of a thread, so there should be few
 _PI = tl.constexpr(math.pi)
 
 
@@ -199,11 +200,11 @@ def _ranked(logits: Tensor, count: int, peaks: bool) -> tuple[Tensor, int, int]:
     chunks = triton.cdiv(per_frame, block)
     keys = torch.empty(batch, chunks * keep, dtype=torch.int64, device=logits.device)
     sizes = per_frame, logits.stride(0), width, height
-    _rank_scores[(chunks, batch)](logits, *sizes, keys, PEAKS=peaks, KEEP=keep, BLOCK=block)
+    _rank_scores[(chunks, batch)](logits, *sizes, keys, PEAKS=peaks, KEEP=keep, BLOCK=block, num_warps=WARPS)
     while keys.shape[1] > block:
         chunks = triton.cdiv(keys.shape[1], block)
         fewer = keys.new_empty(batch, chunks * keep)
-        _rank_keys[(chunks, batch)](keys, keys.shape[1], fewer, KEEP=keep, BLOCK=block)
+        _rank_keys[(chunks, batch)](keys, keys.shape[1], fewer, KEEP=keep, BLOCK=block, num_warps=WARPS)
         keys = fewer
     return keys, keep, block
 
@@ -224,7 +225,7 @@ def of_queries(
     results = _results(len(logits), keep, logits.device)
     sizes = keys.shape[1], keep, logits.shape[1], logits.shape[2], float(score_threshold), tuple(limits)
     _finish_queries[(len(logits),)](
-        keys, codes, *sizes, *results, CODE=codes.shape[2], LEGACY=legacy, BLOCK=block
+        keys, codes, *sizes, *results, CODE=codes.shape[2], LEGACY=legacy, BLOCK=block, num_warps=WARPS
     )
     return (*results[:3], results[3].bool())
 
@@ -247,7 +248,6 @@ def of_cells(
     height, width = heatmap.shape[2:]
     limits = tuple(float(x) for x in numbers[5:]) or (0.0,) * 6
     sizes = keys.shape[1], keep, width, height * width, float(score_threshold), tuple(float(x) for x in numbers[:5])
-    _finish_cells[(len(heatmap),)](
-        keys, columns, steps, *sizes, limits, *results, LEGACY=legacy, LIMITED=len(numbers) > 5, BLOCK=block
-    )
+    constants = {"LEGACY": legacy, "LIMITED": len(numbers) > 5, "BLOCK": block, "num_warps": WARPS}
+    _finish_cells[(len(heatmap),)](keys, columns, steps, *sizes, limits, *results, **constants)
     return (*results[:3], results[3].bool())

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from bev.ops.folded_deformable_attention import reference_gradient
 from bev.ops.triton.deformable_attention import _axis, _levels
 
 ROWS = 16  # rows a program
@@ -218,16 +219,5 @@ def backward(
     _backward[grid](
         *inputs, offsets, logits, *counts, value.shape[1], *steps, *outputs, **sizes, MOVES=moves
     )
-    by_reference = _of_reference(by_locations, reference, offsets) if moves else torch.zeros_like(reference)
+    by_reference = reference_gradient(by_locations, reference, offsets) if moves else torch.zeros_like(reference)
     return by_value.to(value.dtype), by_reference, by_offsets, by_logits
-
-
-def _of_reference(by_locations: Tensor, reference: Tensor, offsets: Tensor) -> Tensor:
-    """Gradient of the reference points: sums over heads, over the samples of a point and, for one point, over levels."""
-    dealt = by_locations.unflatten(-2, (-1, reference.shape[3]))  # (B, Q, heads, L, P / D, D, 2)
-    parts = [dealt]
-    if reference.shape[-1] == 4:
-        steps = offsets.to(by_locations.dtype).unflatten(-2, (-1, reference.shape[3]))
-        parts.append(dealt * steps * (0.5 / offsets.shape[-2]))
-    total = torch.cat(parts, -1).sum((2, 4))
-    return (total if reference.shape[2] > 1 else total.sum(2, keepdim=True)).to(reference.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import triton
@@ -92,14 +94,20 @@ def signature(kernel: Any, types: dict[str, Any], constants: dict[str, Any], pre
     return {name: _in(precision, known.get(name, "*{0}")) for name in kernel.arg_names}
 
 
-def main() -> None:
-    """All kernels: sm_90 in half precision, sm_80 in single precision."""
-    for name, (kernel, types, constants) in KERNELS.items():
+RANKING = ("rank scores", "rank keys", "finish queries", "finish cells")
+
+
+def main(names: Sequence[str]) -> None:
+    """The named kernels, or all: for sm_80 in single precision, for sm_90 in half precision."""
+    for name in names or KERNELS:
+        kernel, types, constants = KERNELS[name]
+        options = {"num_warps": candidates.WARPS} if name in RANKING else {}
         for capability, precision in ((80, "fp32"), (90, "bf16")):
-            source = ASTSource(fn=kernel, signature=signature(kernel, types, constants, precision), constexprs=constants)
-            binary = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+            kinds = signature(kernel, types, constants, precision)
+            source = ASTSource(fn=kernel, signature=kinds, constexprs=constants)
+            binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             print(name, precision, capability, len(binary.asm["ptx"]), len(binary.asm["cubin"]), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
