@@ -7,18 +7,23 @@ inputs and outputs leaves, since sums are float32.
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bev.deploy.plugins import PLUGINS
+from bev.deploy.plugins.definitions import run
 from bev.geometry.projection import MIN_DEPTH_M
 from bev.models.attention import spatial_cross_attention, temporal_self_attention
 from bev.models.attention.deformable import RawSamples
 from bev.ops import bev_pool as pooling
 from bev.ops import camera_sampling as sampling
 from bev.ops import candidates, nms, rotated_iou
+from bev.ops.deform_conv import deform_conv2d
 from bev.ops.deformable_attention import _attention_reference
 from bev.ops.folded_deformable_attention import folded_deformable_attention, sampling_points
 from bev.ops.projected_sampling import projected_sampling
@@ -79,9 +84,8 @@ def _attention_inputs(
 def check_attention() -> None:
     """Points on levels of their own or of a pillar, boxes, channels that fill no block; NaN only where it belongs."""
     for dtype, shapes, reference, sizes in (
-        (torch.float32, [(5, 7), (3, 4), (1, 1)], (1, 1, 2), (3, 6, 7, 4)),
-        (torch.float32, [(5, 7), (3, 4)], (2, 1, 4), (2, 4, 9, 2)),
-        (torch.float16, [(9, 4)], (1, 4, 2), (2, 8, 5, 8)),
+        (torch.float32, [(5, 7), (1, 1)], (1, 1, 2), (3, 6, 4, 2)),
+        (torch.float16, [(5, 7), (3, 4)], (2, 1, 4), (2, 4, 3, 1)),
         (torch.bfloat16, [(4, 6)], (1, 2, 2), (2, 8, 3, 4)),
     ):
         inputs = _attention_inputs(dtype, shapes, reference, sizes)
@@ -114,10 +118,9 @@ def check_modules() -> None:
     raw = spatial.deformable_attention.raw(query, tokens.shapes)[0]
     finished = spatial.deformable_attention.finished(raw, tokens.shapes)
     listed = pillars.visible.any(-1)
-    read = [
-        spatial_cross_attention._read_listed(values.unflatten(-1, (2, 8)).flatten(0, 1), tokens.shapes, s, pillars[0], listed)
-        for s in (raw, finished)
-    ]
+    maps = values.unflatten(-1, (2, 8)).flatten(0, 1)
+    forms = (raw, finished)
+    read = [spatial_cross_attention._read_listed(maps, tokens.shapes, s, pillars.points, listed) for s in forms]
     assert isinstance(raw, RawSamples)
     _close("spatial attention", read[0], read[1].detach())
     folded = temporal(query, position, points, None, (2, 3))
@@ -131,7 +134,8 @@ def check_modules() -> None:
 
 
 def _sampling_inputs(dtype: torch.dtype, levels: int, points: int, channels: int, last: bool) -> list[Tensor]:
-    features = [torch.randn(2, 2, channels, 6 - level, 9 - 2 * level, device=DEVICE).to(dtype) for level in range(levels)]
+    sizes = [(6 - level, 9 - 2 * level) for level in range(levels)]
+    features = [torch.randn(2, 2, channels, *size, device=DEVICE).to(dtype) for size in sizes]
     if last:
         features = [x.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3) for x in features]
     points_m = torch.rand(2, 5, points, 3, device=DEVICE) * 10 - 5
@@ -198,8 +202,8 @@ def check_pool() -> None:
     leaves = [x.requires_grad_() for x in inputs]
     grads = [torch.autograd.grad(ours(*leaves).float().square().sum(), leaves) for _ in range(2)]
     assert all(torch.equal(first, second) for first, second in zip(*grads))
-    same = pooling.plan_pool(torch.zeros(1000, 4, dtype=torch.int64, device=DEVICE), torch.ones(1000, 4, device=DEVICE) > 0, 1)
     ones = torch.ones(1000, 4, device=DEVICE, dtype=torch.float16)
+    same = pooling.plan_pool(torch.zeros_like(ones, dtype=torch.int64), ones > 0, 1)
     assert pooling.bev_pool(ones, ones[:, :1], same).item() == 4000  # a half-precision sum would stop at 2048
 
 
@@ -225,7 +229,7 @@ def _plain_kept(overlap: Tensor, score: Tensor, group: Tensor | None, threshold:
 
 def check_suppression() -> None:
     """The same indices as one box after another; counts around a word of bits, ties, groups, NaN, nothing."""
-    for count in (0, 1, 64, 131):
+    for count in (0, 1, 70):
         score = (torch.rand(count, device=DEVICE) * 8).round() / 8
         group = torch.randint(0, 2, (count,), device=DEVICE)
         upright, turned = _boxes(count, False), _boxes(count, True)
@@ -251,11 +255,11 @@ def _same_candidates(name: str, ours: candidates.Candidates, plain: Sequence[Ten
 
 def check_candidates() -> None:
     """Ties by place, NaN first or never, several rounds of ranking, fewer scores than asked for, both conventions."""
-    ranking.BLOCK = 128
+    ranking.BLOCK = 32
     limits = [-5.0, -5.0, -5.0, 5.0, 5.0, 5.0]
     for width, legacy, queries, classes, count, dtype in (
-        (10, False, 90, 10, 12, torch.float32),
-        (8, True, 7, 3, 300, torch.float16),
+        (10, False, 40, 4, 8, torch.float32),
+        (8, True, 7, 3, 30, torch.float16),
     ):
         logits = ((torch.randn(2, queries, classes, device=DEVICE) * 8).round() / 4).to(dtype)
         logits[1, 3, 2] = torch.nan
@@ -263,10 +267,10 @@ def check_candidates() -> None:
         plain = candidates._query_reference(logits, codes, count, limits, 0.3, legacy)
         ours = candidates.query_candidates(logits, codes, count, limits, 0.3, legacy)
         _same_candidates("queries", ours, plain)
-    for peaks, legacy, count, inside in ((True, False, 20, limits), (False, True, 9, [])):
-        heat = (torch.randn(2, 2, 13, 9, device=DEVICE) * 8).round() / 4
+    for peaks, legacy, count, inside in ((True, False, 8, limits), (False, True, 5, [])):
+        heat = (torch.randn(2, 2, 9, 5, device=DEVICE) * 8).round() / 4
         heat[0, 1, 3, 3] = torch.nan if peaks else 0.0
-        full = torch.randn(2, 12, 13, 9, device=DEVICE)
+        full = torch.randn(2, 12, 9, 5, device=DEVICE)
         maps = [full[:, :2], full[:, 2:3], full[:, 3:6] * 3, full[:, 7:9], full[:, 9:11]]
         numbers: list[Any] = [-3.0, -4.0, 0.5, 0.8, 5.0, *inside]
         plain = candidates._center_reference(heat, maps, count, numbers, 0.2, peaks, legacy)
@@ -277,8 +281,63 @@ def check_candidates() -> None:
     assert empty.boxes.shape == (2, 0, 9) and empty.valid.dtype == torch.bool
 
 
+def _by_plugin(name: str, tensors: Sequence[Tensor], attributes: dict[str, int]) -> Tensor:
+    """What TensorRT would compute: the plugin's kernel, launched with the numbers that its definition gives."""
+    spec = PLUGINS[name]
+    shape = spec.output_shape([tuple(x.shape) for x in tensors], attributes)
+    out = torch.full(shape, torch.nan, device=DEVICE, dtype=tensors[spec.like].dtype)
+    run(spec, [x.contiguous() for x in tensors], attributes, out)
+    return out
+
+
+def check_plugins() -> None:
+    """Every plugin's launch against the torch form of its operator."""
+    value, near, offsets, logits = _attention_inputs(torch.float32, [(3, 4), (1, 2)], (1, 1, 2), (2, 4, 9, 1))
+    levels = torch.tensor([[3, 4, 0], [1, 2, 12]], dtype=torch.int32, device=DEVICE)
+    ours = _by_plugin("deformable_attention", (value, levels, near, offsets, logits), {})
+    plain = _plain_attention([(3, 4), (1, 2)])
+    _close("attention plugin", ours, plain(*(x.double() for x in (value, near, offsets, logits))))
+    cell = torch.randint(0, 5, (6, 3), device=DEVICE)
+    plan = pooling.plan_pool(cell, torch.rand(6, 3, device=DEVICE) < 0.8, 5)
+    depth, rows = torch.rand(12, 3, device=DEVICE), torch.randn(12, 7, device=DEVICE)
+    ours = _by_plugin("bev_pool", (depth, rows, plan.order.int(), plan.offsets.int()), {"rows": 6})
+    parts = [pooling._bev_pool_reference(d, r, plan) for d, r in zip(depth.split(6), rows.split(6))]
+    _close("pooling plugin", ours, torch.cat(parts))
+    *features, points_m, weights = _sampling_inputs(torch.float32, 2, 1, 6, False)
+    tensors = (*features, points_m, _matrices(), weights)
+    ours = _by_plugin("camera_sampling_2", tensors, {"image_height": 40, "image_width": 64})
+    exact = (x.double() for x in (*features, points_m, weights))
+    _close("sampling plugin", ours, _plain_projected(_matrices(), (40, 64))(*exact))
+    _check_deform_conv()
+
+
+def _check_deform_conv() -> None:
+    geometry = {"stride_y": 2, "stride_x": 1, "padding_y": 1, "padding_x": 1, "dilation_y": 1, "dilation_x": 2}
+    maps, weight = torch.randn(1, 4, 5, 7, device=DEVICE), torch.randn(3, 4, 3, 2, device=DEVICE)
+    offset, mask = torch.randn(1, 24, 3, 7, device=DEVICE) * 2, torch.rand(1, 12, 3, 7, device=DEVICE)
+    for dtype in (torch.float32, torch.float16):
+        given = [x.to(dtype) for x in (maps, offset, mask, weight)]
+        exact = [x.double() for x in given]
+        plain = deform_conv2d(*exact, None, (2, 1), (1, 1), (1, 2))
+        _close("convolution plugin", _by_plugin("modulated_deform_conv", given, geometry), plain, dtype)
+    plain = deform_conv2d(exact[0], exact[1], None, exact[3], None, (2, 1), (1, 1), (1, 2))
+    _close("plugin of version 1", _by_plugin("deform_conv", [*given[:2], given[3]], geometry), plain, dtype)
+
+
+CHECKS = (
+    check_attention,
+    check_modules,
+    check_sampling,
+    check_pool,
+    check_suppression,
+    check_candidates,
+    check_plugins,
+)
+
 if __name__ == "__main__":
     torch.manual_seed(0)
-    for check in (check_attention, check_modules, check_sampling, check_pool, check_suppression, check_candidates):
+    for check in CHECKS:
+        start = time.process_time()
         check()
+        print(f"{check.__name__}: {time.process_time() - start:.1f} s", file=sys.stderr)
     print("equal")
