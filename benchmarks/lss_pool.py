@@ -32,7 +32,7 @@ def _step(pool: Any, depth: Tensor, features: Tensor, plan: PoolPlan) -> tuple[T
     return torch.autograd.grad(pool(depth, features, plan).sum(), (depth, features))
 
 
-def _real_plan() -> PoolPlan:
+def real_plan() -> PoolPlan:
     """Cells of BEVDet's frustum points in the rig of a real car."""
     config = load_config(CONFIG)
     view = MODELS.build(config.model.img_view_transformer)
@@ -43,7 +43,7 @@ def main() -> None:
     """Forward, forward + backward, and the sort."""
     args = arguments(__doc__ or "")
     runs = 5 if args.quick else 11
-    plan = _real_plan()
+    plan = real_plan()
     (rows, bins), cells = plan.cell_of_point.shape, len(plan.offsets) - 1
     generator = torch.Generator().manual_seed(0)
     cases: list[dict[str, Any]] = []

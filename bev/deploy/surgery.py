@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bev.ops.qkv_attention import project_qkv
+
 
 class PlainAttention(nn.Module):
     """``nn.MultiheadAttention`` (``batch_first``, no bias rows) as matrix products and a softmax.
@@ -33,7 +35,8 @@ class PlainAttention(nn.Module):
         attn_mask: Tensor | None = None,
     ) -> tuple[Tensor, None]:
         """(B, Q, C), (B, S, C), (B, S, C) -> (B, Q, C); masks are bool, True where forbidden: (B, S) and (Q, S)."""
-        q, k, v = (self._heads(part) for part in self._project(query, key, value))
+        parts = project_qkv(query, key, value, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = (self._heads(part) for part in parts)
         logits = (q * (1 / math.sqrt(self.embed_dim // self.num_heads))) @ k.transpose(-1, -2)
         if attn_mask is not None:
             logits = logits.masked_fill(attn_mask, -math.inf)
@@ -41,20 +44,6 @@ class PlainAttention(nn.Module):
             logits = logits.masked_fill(key_padding_mask[:, None, None], -math.inf)
         read = logits.softmax(-1) @ v
         return self.out_proj(read.transpose(1, 2).flatten(2)), None
-
-    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
-        c = self.embed_dim
-        if query is key and key is value:
-            return self._linear(query, 0, 3 * c).split(c, -1)
-        if query is key:
-            q, k = self._linear(query, 0, 2 * c).split(c, -1)
-        else:
-            q, k = self._linear(query, 0, c), self._linear(key, c, 2 * c)
-        return q, k, self._linear(value, 2 * c, 3 * c)
-
-    def _linear(self, x: Tensor, start: int, stop: int) -> Tensor:
-        bias = None if self.in_proj_bias is None else self.in_proj_bias[start:stop]
-        return nn.functional.linear(x, self.in_proj_weight[start:stop], bias)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(B, S, C) -> (B, heads, S, C / heads)."""

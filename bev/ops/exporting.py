@@ -1,4 +1,4 @@
-"""Whether a graph is being recorded that must run elsewhere, and in which of two forms."""
+"""Whether a graph is being recorded: one that must run elsewhere, and in which form, or one whose compiler fuses."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ def is_exporting() -> bool:
     # torch 2.6 cannot tell export from compile: compiled graphs take the export form there, which is only slower.
     recording = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     return torch.jit.is_tracing() or bool(recording())
+
+
+def is_recording() -> bool:
+    """True inside ``torch.compile`` too: kernels that only fuse what a compiler also fuses stay out of its graphs."""
+    return torch.jit.is_tracing() or bool(torch.compiler.is_compiling())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from bev.models.attention.merged_attention import MergedAttention
 from bev.registry import MODELS
 from bev.structures import CameraRig
 
@@ -20,13 +21,13 @@ class SelfAttention(nn.Module):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.attn = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
+        self.attn = MergedAttention(embed_dim, num_heads, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, query_pos: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, Q, C); ``query_pos`` is added to queries and keys, not to values; mask (Q, Q) is True where forbidden."""
         key = query + query_pos
-        return query + self.dropout(self.attn(key, key, query, attn_mask=mask, need_weights=False)[0])
+        return query + self.dropout(self.attn(key, key, query, attn_mask=mask)[0])
 
 
 class FeedForward(nn.Module):

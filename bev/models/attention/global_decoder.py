@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.attention.decoder_layer import FeedForward
+from bev.models.attention.merged_attention import MergedAttention
 from bev.registry import MODELS
 
 
@@ -30,15 +31,16 @@ class GlobalAttention(nn.Module):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.attn = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
+        self.attn = MergedAttention(embed_dim, num_heads, dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, query_pos: Tensor, tokens: Tokens, mask: Tensor | None = None) -> Tensor:
         """(B, Q, C) -> (B, Q, C); positions count for matching, not for what is read; mask (Q, S) True: forbidden."""
         value, pos, padding = tokens
-        read = self.attn(
-            query + query_pos, value + pos, value, key_padding_mask=padding, attn_mask=mask, need_weights=False
-        )[0]
+        placed = query + query_pos
+        # Queries that attend to themselves share one tensor with their keys, and so one product.
+        key = placed if value is query and pos is query_pos else value + pos
+        read = self.attn(placed, key, value, key_padding_mask=padding, attn_mask=mask)[0]
         return query + self.dropout(read)
 
 

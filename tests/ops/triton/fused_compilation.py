@@ -11,7 +11,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bev.ops.triton import bev_pool, camera_sampling, candidates, deform_conv, suppression
+from bev.ops.triton import camera_sampling, candidates, deform_conv, suppression
 from bev.ops.triton import folded_deformable_attention as attention
 
 ATTENTION = {**attention.constants(8, 4, 8, 32, (1, 4, 2)), "WIDE": tl.float32}
@@ -20,9 +20,8 @@ SAMPLING = {"CAMERAS": 6, "POINTS": 1, "CHANNELS": 256, "PROJECT": True, "WIDE":
 MAPS = ("*{0}",) * 4
 STEPS = (("i32",) * 7,) * 4
 SMALL: dict[str, Any] = {"PEAKS": True, "KEEP": 500, "BLOCK": 2048}
-POOL = {"BINS": 59, "CHANNELS": 80, "LANES": 64, "WIDE": tl.float32}
 CONV = deform_conv.constants(256, 1, (3, 3), masked=True)
-LONG = {"order": "*i64", "offsets": "*i64", "cell_of_point": "*i64", "keys": "*i64", "groups": "*i64", "bits": "*i64"}
+LONG = {"keys": "*i64", "groups": "*i64", "bits": "*i64"}
 WHOLE = {"levels": "*i32", "labels": "*i64", "valid": "*i8", "visible": "*u8"}
 LIMITS = ("fp32",) * 6
 # Kernel, types of arguments that are neither sizes (i32), tensors in the precision {0} nor constants, constants.
@@ -41,8 +40,6 @@ KERNELS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         {"features": MAPS, "maps": STEPS, "second": "*u8"},
         {**SAMPLING, "PROJECT": False},
     ),
-    "pool forward": (bev_pool._forward, {}, {**POOL, "STEP": 8}),
-    "pool backward": (bev_pool._backward, {}, {**POOL, "LANES": 128, "STEP": 16}),
     "upright words": (
         suppression._words,
         {"boxes": "*fp32", "out": "*i64", "threshold": "fp32"},

@@ -22,8 +22,8 @@ from tests.paths import REPO_ROOT
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-# Half of the kernels, the quickest to compile of each family; BEV_COMPILE_ALL=1 compiles them all.
-QUICK = ("attention forward", "camera sampling forward", "pool forward", "suppression", "deformable convolution")
+# The quicker ones to compile of each family; BEV_COMPILE_ALL=1 compiles them all, in half a minute.
+QUICK = ("attention forward", "camera sampling forward", "upright words", "suppression")
 
 
 def _run(module: str, *arguments: str, interpret: bool = False) -> str:
@@ -57,7 +57,8 @@ def test_pooling_needs_no_volume() -> None:
     from bev.ops.bev_pool import bev_pool, plan_pool
 
     rows, bins, channels, cells = 4224, 59, 80, 16384
-    plan = plan_pool(torch.randint(0, cells, (rows, bins), device="cuda"), torch.rand(rows, bins, device="cuda") < 0.6, cells)
+    cell = torch.randint(0, cells, (rows, bins), device="cuda")
+    plan = plan_pool(cell, torch.rand(rows, bins, device="cuda") < 0.6, cells)
     leaves = [torch.rand(rows, size, device="cuda", requires_grad=True) for size in (bins, channels)]
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -70,7 +71,7 @@ def test_pooling_needs_no_volume() -> None:
 def test_compiles_without_a_device() -> None:
     names = () if os.environ.get("BEV_COMPILE_ALL") else QUICK
     lines = _run("fused_compilation", *names).strip().splitlines()
-    assert len(lines) == 2 * (len(names) or 17)
+    assert len(lines) == 2 * (len(names) or 15)
     assert all(int(line.split()[-1]) > 1000 for line in lines)
 
 
