@@ -1,8 +1,9 @@
 """AMOTA of the tracker in space against nearest-neighbour matching, on a synthetic data set.
 
-Detections are the truth, and the truth worsened: boxes dropped, moved, turned, resized, with wrong velocities, and
-false ones added, with scores that overlap. AMOTA and identity switches are the official devkit's, which takes most of
-the time. Baselines, restated here:
+Detections are the truth (``truth``: every box; ``visible``: those that have points, so with holes where something was
+hidden), and the visible truth worsened (``worsened``): boxes dropped, moved, turned, resized, with wrong velocities, and
+false ones added, with scores that overlap. AMOTA and identity switches are those of the official devkit. Baselines,
+restated here:
 
 * ``nearest``: greedy nearest centre to where each track was last seen;
 * ``velocity``: the same after each detection is moved back by its own velocity (Yin et al., "Center-based 3D Object
@@ -41,6 +42,7 @@ from bev.tracking.association import greedy
 from bev.tracking.scenes import SceneTracker, track_scene
 
 VERSION, SPLIT = "v1.0-synthetic", "synthetic_val"
+CASES = ("truth", "visible", "worsened")
 SHOWN = ("AMOTA", "AMOTP", "MOTA", "IDS", "FRAG", "FP", "FN")
 
 
@@ -57,10 +59,11 @@ class Faults:
     false_boxes: float = 5.0
 
 
-def true_detections(index: FrameIndex, token: str) -> Boxes3D:
-    """The truth that a sensor can see: boxes with points, score 1."""
+def true_detections(index: FrameIndex, token: str, hidden: bool = False) -> Boxes3D:
+    """The truth, score 1; without ``hidden`` only what a sensor can see: boxes with points."""
     boxes = boxes_in_global(index, index.frame_of[token])
-    boxes = boxes[(boxes.num_lidar_pts + boxes.num_radar_pts) > 0]  # type: ignore[operator]
+    if not hidden:
+        boxes = boxes[(boxes.num_lidar_pts + boxes.num_radar_pts) > 0]  # type: ignore[operator]
     boxes = replace(boxes, num_lidar_pts=None, num_radar_pts=None, visibility=None, track_id=None)
     return replace(boxes, velocity_mps=torch.nan_to_num(boxes.velocity_mps))
 
@@ -147,13 +150,13 @@ def tracked(
     return results
 
 
-def detections_of(index: FrameIndex, frames: np.ndarray, faults: Faults | None, seed: int) -> dict[str, Boxes3D]:
-    """Detections of every sample by token; without ``faults`` the truth."""
+def detections_of(index: FrameIndex, frames: np.ndarray, case: str, seed: int) -> dict[str, Boxes3D]:
+    """Detections of every sample by token, of one of ``CASES``."""
     rng, found = np.random.default_rng(seed), {}
     for frame in frames.tolist():
-        token = index.token[frame]
-        boxes = true_detections(index, token)
-        found[token] = worsened(boxes, index.global_from_ego[frame, :3, 3], faults, rng) if faults else boxes
+        token, ego_m = index.token[frame], index.global_from_ego[frame, :3, 3]
+        boxes = true_detections(index, token, hidden=case == "truth")
+        found[token] = worsened(boxes, ego_m, Faults(), rng) if case == "worsened" else boxes
     return found
 
 
@@ -172,15 +175,17 @@ def score(
     return {**{name: scores[name] for name in SHOWN}, "seconds_per_frame": seconds}
 
 
-def measure(root: Path, split: str, seeds: Sequence[int], thresholds: int, folder: Path) -> list[dict[str, Any]]:
-    """Rows: the truth as detections, and the mean over seeds of worsened ones, for each tracker."""
+def measure(
+    root: Path, split: str, seeds: Sequence[int], thresholds: int, folder: Path, cases: Sequence[str] = CASES
+) -> list[dict[str, Any]]:
+    """A row for each case and tracker; of worsened detections the mean over the seeds."""
     index, rows, config = load_index(root, VERSION), [], folder / "config.json"
     write_json(config, {"num_thresholds": thresholds})
     frames = frames_of_split(index, root / VERSION, split)
-    for case, faults in (("truth", None), ("worsened", Faults())):
+    for case in cases:
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in contestants()}
-        for seed in seeds if faults else seeds[:1]:
-            detections = detections_of(index, frames, faults, seed)
+        for seed in seeds if case == "worsened" else seeds[:1]:
+            detections = detections_of(index, frames, case, seed)
             for name, tracker in contestants().items():
                 runs[name].append(score(tracker, root, split, detections, config))
         for name, values in runs.items():
@@ -198,6 +203,7 @@ def main() -> None:
     parser.add_argument("--split", default=SPLIT, help=f"of it (default: {SPLIT})")
     parser.add_argument("--thresholds", type=int, default=40, help="recall thresholds; 40 is AMOTA as published")
     parser.add_argument("--seeds", type=int, default=5, help="of the worsened detections")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--quick", action="store_true", help="three scenes, one seed")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -207,7 +213,7 @@ def main() -> None:
             scenes = 3 if args.quick else 10
             generate(root, scenes=scenes, val_scenes=scenes, width=64, height=36, sweeps=0, frames_per_scene=40)
         seeds = range(1 if args.quick else args.seeds)
-        rows = measure(root, args.split, seeds, args.thresholds, Path(folder))
+        rows = measure(root, args.split, seeds, args.thresholds, Path(folder), args.cases)
     print(json.dumps({"name": "tracking", "device": "cpu", "threads": 1, "cases": rows}))
 
 

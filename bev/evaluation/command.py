@@ -10,7 +10,7 @@ from pathlib import Path
 from bev.data.nuscenes.store import load_index
 from bev.evaluation.coco import evaluate_coco, write_coco_report
 from bev.evaluation.nuscenes import evaluate_official, evaluate_submission
-from bev.evaluation.nuscenes.agreement import describe, differences
+from bev.evaluation.nuscenes.agreement import describe, differences, score_differences
 from bev.evaluation.nuscenes.bootstrap import compare_scenes
 from bev.evaluation.nuscenes.full_report import write_nuscenes_report
 from bev.evaluation.nuscenes.report import print_comparison, print_scores, save_scores
@@ -94,14 +94,16 @@ def _run_detection(request: Request, where: tuple[str, str, str], tokens: list[s
 def _run_tracking(request: Request, where: tuple[str, str, str], tokens: list[str] | None) -> int:
     if request.compare:
         raise ValueError("--compare is for detections; tracks are scored one file at a time")
-    done = evaluate_tracking(request.results, *where, request.config, tokens)
+    done = evaluate_tracking(request.results, *where, request.config, tokens, request.official)
     print_tracking_scores(done)
     _save(request, done.scores)
     if request.report:
         print(f"report: {write_tracking_report(request.report, done)}")
-    if request.official:
-        print("official devkit: tracks are scored by its own code")
-    return 0
+    if done.official is None:
+        return 0
+    found, compared = score_differences(done.scores, done.official)
+    print(describe(found, compared))
+    return DIFFERENT if found else 0
 
 
 def _run_coco(request: Request) -> int:

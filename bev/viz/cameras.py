@@ -109,7 +109,8 @@ def draw_camera(
         _draw_boxes(canvas, layer, np.array([_SUPERSAMPLING, _SUPERSAMPLING, 1, 1])[:, None] * matrix)
     picture = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     if options.labels:
-        _draw_captions(picture, layers, matrix, max(round(width / 36), 7))
+        taken = [(0.0, 0.0, *_name_size(name, max(round(width / 34), 8)))] if name else []
+        _draw_captions(picture, layers, matrix, max(round(width / 36), 7), taken)
     if marks is not None:
         _draw_marks(picture, marks[0] * [scale[0], scale[1]], marks[1])
     if name:
@@ -194,10 +195,19 @@ def _fill(canvas: Picture, polygon_px: Array, color: Color, opacity: float) -> N
     blend(canvas, (int(low[0]), int(low[1])), mask * np.float32(opacity / 255), color)
 
 
-def _draw_captions(picture: Picture, layers: tuple[BoxLayer, ...], matrix: Array, text_px: int) -> None:
-    """Captions of the boxes coloured by class, nearest first; none over another caption or over a nearer box."""
+def _draw_captions(
+    picture: Picture,
+    layers: tuple[BoxLayer, ...],
+    matrix: Array,
+    text_px: int,
+    taken: list[tuple[float, float, float, float]],
+) -> None:
+    """Captions of the boxes coloured by class, nearest first; none over another caption or over a nearer box.
+
+    Args:
+        taken: further rectangles (left, top, right, bottom) that stay free.
+    """
     size = (picture.shape[0], picture.shape[1])
-    taken: list[tuple[float, float, float, float]] = []
     for layer in (layer for layer in layers if layer.by_class):
         corners = project_homogeneous(layer.corners_m(), matrix)
         for index in _nearest_last(corners)[::-1]:
@@ -246,8 +256,17 @@ def _draw_chip(picture: Picture, place: tuple[int, int, int, int], caption: str,
     draw_text(picture, caption, (left + 3, top + 1), text_px, ink_on(color))
 
 
+def _name_size(name: str, text_px: int) -> tuple[int, int]:
+    """Width and height of the plate with a camera's name."""
+    width, height = text_size(_shown_name(name), text_px)
+    return width + 16, height + 6
+
+
+def _shown_name(name: str) -> str:
+    return name.removeprefix("CAM_").replace("_", " ")
+
+
 def _draw_camera_name(picture: Picture, name: str, text_px: int) -> None:
-    caption = name.removeprefix("CAM_").replace("_", " ")
-    width, height = text_size(caption, text_px)
-    blend(picture, (0, 0), np.full((height + 6, width + 16), 0.72, np.float32), PAGE)
-    draw_text(picture, caption, (8, 4), text_px, INK)
+    width, height = _name_size(name, text_px)
+    blend(picture, (0, 0), np.full((height, width), 0.72, np.float32), PAGE)
+    draw_text(picture, _shown_name(name), (8, 4), text_px, INK)

@@ -23,7 +23,7 @@ from rich.progress import track
 from bev.registry import ConfigError
 from bev.structures import Boxes3D, Sample
 from bev.viz import palette
-from bev.viz.bev_scene import EGO_SIZE_M, RefFrame, camera_rows, ref_frame, ring_radii_m
+from bev.viz.bev_scene import RefFrame, camera_rows, ego_mesh, ref_frame, ring_radii_m
 from bev.viz.draw import Frames, OverlayOf, boxes_of_frame, camera_picture
 from bev.viz.options import DrawOptions
 from bev.viz.overlay import NOTHING, Overlay, Raster
@@ -119,10 +119,11 @@ def _page(sample: Sample, frames: list[dict[str, Any]], options: DrawOptions, fp
     }
 
 
-def _vehicle(frame: RefFrame) -> list[float | int | None]:
-    (x, y), (length, width, height) = frame.forward_xy, EGO_SIZE_M
-    middle = [x * frame.middle_m, y * frame.middle_m, frame.ground_m + height / 2]
-    return [*middle, length, width, height, float(np.arctan2(y, x)), 0.0, 0.0, 0, 1.0, None]
+def _vehicle(frame: RefFrame) -> list[list[list[float]]]:
+    """The vehicle's triangles, each three corners [m] and its colour."""
+    mesh = ego_mesh(frame)
+    corners = mesh.xyz_m[mesh.triangles].round(3)
+    return [[*three, color] for three, color in zip(corners.tolist(), mesh.color[mesh.triangles[:, 0]].tolist())]
 
 
 def _frame(sample: Sample, predictions: Boxes3D | None, options: DrawOptions, overlay: Overlay) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from rich.progress import track
 
 from bev._optional import require
 from bev.structures import Boxes3D, Sample
-from bev.viz.bev_scene import ref_frame
+from bev.viz.bev_scene import RefFrame, ego_mesh, ref_frame, ring_radii_m
 from bev.viz.draw import Frames, OverlayOf, boxes_of_frame
 from bev.viz.options import DrawOptions
 from bev.viz.overlay import NOTHING, Overlay
-from bev.viz.palette import class_color
+from bev.viz.palette import GRID, class_color
 from bev.viz.point_colors import point_colors
-from bev.viz.scene import Array, carpet
+from bev.viz.scene import Array, Mesh, carpet
 from bev.viz.style import BoxLayer, box_layers
 
 
@@ -56,6 +56,7 @@ def write_rerun(
     rr.save(str(temporary))
     try:
         rr.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
+        _log_surroundings(rr, ref_frame(frames[indices[0]]), options)
         start: Sample | None = None
         for index in track(indices, description="recording"):
             sample = frames[index]
@@ -84,6 +85,20 @@ def _log_pose(rr: Any, sample: Sample, start: Sample) -> None:
     pose = sample.global_from_ref.double().numpy()
     origin = start.global_from_ref.double().numpy()[:3, 3]
     rr.log("world/vehicle", rr.Transform3D(translation=pose[:3, 3] - origin, mat3x3=pose[:3, :3]))
+
+
+def _log_surroundings(rr: Any, frame: RefFrame, options: DrawOptions) -> None:
+    """The vehicle and the range rings, once for all frames."""
+    rr.log("world/vehicle/body", _mesh(rr, ego_mesh(frame)), static=True)
+    angle, radii = np.linspace(0, 2 * np.pi, 181), ring_radii_m(options.range_m)
+    circle = np.column_stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)])
+    rings = [radius * circle + [0, 0, frame.ground_m] for radius in radii]
+    names = [f"{radius:g} m" for radius in radii]
+    rr.log("world/vehicle/rings", rr.LineStrips3D(rings, colors=tuple(GRID), labels=names, radii=0.04), static=True)
+
+
+def _mesh(rr: Any, mesh: Mesh) -> Any:
+    return rr.Mesh3D(vertex_positions=mesh.xyz_m, triangle_indices=mesh.triangles, vertex_colors=mesh.color)
 
 
 def _log_cameras(rr: Any, sample: Sample) -> None:
@@ -133,7 +148,6 @@ def _log_overlay(rr: Any, overlay: Overlay, sample: Sample, options: DrawOptions
     rr.log("world/vehicle/tracks", rr.LineStrips3D(paths, colors=colors, labels=[t.name for t in overlay.tracks]))
     for number, raster in enumerate(overlay.ground):
         mesh = carpet(raster.color, raster.shown, raster.x_m, raster.y_m, ref_frame(sample).ground_m - 0.05)
-        shape = rr.Mesh3D(vertex_positions=mesh.xyz_m, triangle_indices=mesh.triangles, vertex_colors=mesh.color)
-        rr.log(f"world/vehicle/ground_{number}", shape)
+        rr.log(f"world/vehicle/ground_{number}", _mesh(rr, mesh))
     if overlay.marks is not None:
         rr.log("world/vehicle/marks", rr.Points3D(overlay.marks.xyz_m, colors=(255, 255, 90), radii=0.3))

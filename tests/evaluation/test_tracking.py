@@ -51,7 +51,6 @@ def _planted(name: str, frame: int, box: TrackedBox) -> TrackedBox | None:
 
 def _scored(tracks: Tracks, root: Path, folder: Path) -> Any:
     pytest.importorskip("nuscenes")
-    pytest.importorskip("motmetrics")
     write_tracks(folder / "tracks.json", tracks)
     return evaluate_tracking(folder / "tracks.json", root, VERSION, SPLIT)
 
@@ -87,6 +86,7 @@ def test_planted_errors_are_counted_by_hand(world: Path, tmp_path: Path) -> None
 
 def test_it_is_what_the_devkit_says_of_the_file(world: Path, tmp_path: Path) -> None:
     """Scores of many values, through ``TrackingEval`` from end to end."""
+    pytest.importorskip("motmetrics")
     rng = np.random.default_rng(0)
 
     def noise(name: str, frame: int, box: TrackedBox) -> TrackedBox | None:

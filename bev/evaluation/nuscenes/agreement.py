@@ -33,12 +33,7 @@ def differences(ours: Evaluation, scores: Scores, curves: Mapping[str, list[Curv
         What differs by a single bit or more (two NaN are the same), of a curve its point that differs most; and how
         many numbers were compared.
     """
-    found, compared = [], 0
-    official = _flat(scores)
-    for name, value in _flat(ours.scores).items():
-        compared += 1
-        if not _same(value, official[name]):
-            found.append(Difference(name, value, official[name]))
+    found, compared = score_differences(ours.scores, scores)
     for name, at_thresholds in ours.curves.items():
         for threshold, mine, theirs in zip(ours.settings.thresholds_m, at_thresholds, curves[name], strict=True):
             for field in FIELDS:
@@ -48,6 +43,14 @@ def differences(ours: Evaluation, scores: Scores, curves: Mapping[str, list[Curv
                     worst = int(np.nanargmax(np.abs(a - b)))
                     found.append(Difference(f"{field}/{name}@{threshold}[{worst}]", float(a[worst]), float(b[worst])))
     return found, compared
+
+
+def score_differences(ours: Scores, official: Scores) -> tuple[list[Difference], int]:
+    """Every number of ``official`` (by name, and by class under ``classes``) against ours; as :func:`differences`."""
+    mine, theirs = _flat(ours), _flat(official)
+    names = [name for name in mine if name in theirs]
+    found = [Difference(n, mine[n], theirs[n]) for n in names if not _same(mine[n], theirs[n])]
+    return found, len(names)
 
 
 def describe(found: list[Difference], compared: int) -> str:

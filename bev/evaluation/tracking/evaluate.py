@@ -1,4 +1,8 @@
-"""AMOTA, AMOTP and the CLEAR MOT numbers of nuScenes, computed by the devkit's own tracking code."""
+"""AMOTA, AMOTP and the CLEAR MOT numbers of nuScenes.
+
+Boxes are filtered and tracks completed by the devkit's own code; the counting is ours (`clear_mot.py`), bit for bit as
+that of the devkit, which may run beside it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from bev.data.frame_index import FrameIndex
 from bev.data.nuscenes.store import load_index
 from bev.evaluation.nuscenes.official import devkit_tables, prepare_boxes, silence
 from bev.evaluation.nuscenes.samples import wanted_samples
+from bev.evaluation.tracking.classes import Curves, Tracks, class_curves, class_frames, class_scores
 from bev.evaluation.tracking.settings import tracking_config
 from bev.evaluation.tracking.submission import TrackedBox, check_tracks, read_tracks
 from bev.io import FileError
@@ -41,11 +46,13 @@ class TrackingEvaluation:
             metrics by class, NaN where a class is not there.
         recall: (T,) recall of the devkit's thresholds, falling.
         curves: by class, (T,) values of ``CURVES`` and ``confidence`` at these thresholds; NaN where not reached.
+        official: the devkit's ``METRICS`` and ``classes``, where they were asked for.
     """
 
     scores: Scores
     recall: np.ndarray
-    curves: dict[str, dict[str, np.ndarray]]
+    curves: dict[str, Curves]
+    official: Scores | None = None
 
 
 def evaluate_tracking(
@@ -55,8 +62,9 @@ def evaluate_tracking(
     split: str,
     config_path: str | Path | None = None,
     tokens: Sequence[str] | None = None,
+    official: bool = False,
 ) -> TrackingEvaluation:
-    """Check and score a tracking submission with the devkit's loaders, filters and ``TrackingEval.evaluate``.
+    """Check and score a tracking submission; the numbers are those of the devkit's ``TrackingEval``.
 
     Args:
         results_path: tracking submission JSON.
@@ -64,10 +72,11 @@ def evaluate_tracking(
         split: official or custom split.
         config_path: see :func:`bev.evaluation.tracking.settings.tracking_config`.
         tokens: score these samples of the split only; they must be whole scenes.
+        official: let the devkit count, too, which takes minutes for a split of nuScenes.
 
     Raises:
         FileError: the results, the settings or the tables cannot be used; names file and record.
-        ImportError: the devkit, motmetrics or pandas is not installed.
+        ImportError: the devkit, or for ``official`` motmetrics or pandas, is not installed.
     """
     config = tracking_config(config_path)
     index = load_index(root, version)
@@ -77,11 +86,11 @@ def evaluate_tracking(
     results = {token: submission.results[token] for token in wanted}
     check_tracks(results_path, results, {t: index.scenes[index.scene[index.frame_of[t]]] for t in wanted})
     scenes = {int(index.scene[index.frame_of[token]]) for token in wanted}
-    metrics, data = _run_devkit(devkit_tables(root, version), results, split, config)
-    scores = _summary(metrics, config.class_names)
-    return TrackingEvaluation(
-        {**scores, "samples": len(wanted), "scenes": len(scenes)}, *_curves(data, config, scores)
-    )
+    tracks = _tracks(devkit_tables(root, version), results, split, config.class_range)
+    scores, curves = _ours(*tracks, config)
+    recall = np.linspace(config.min_recall, 1, config.num_thresholds).round(12)[::-1]
+    whole = {**scores, "samples": len(wanted), "scenes": len(scenes)}
+    return TrackingEvaluation(whole, recall, curves, official_scores(*tracks, config) if official else None)
 
 
 def _check_whole_scenes(index: FrameIndex, wanted: Sequence[str]) -> None:
@@ -97,23 +106,20 @@ def _check_whole_scenes(index: FrameIndex, wanted: Sequence[str]) -> None:
         )
 
 
-def _run_devkit(tables: Any, results: Mapping[str, Sequence[TrackedBox]], split: str, config: Any) -> tuple[Any, Any]:
-    """``TrackingMetrics`` and ``TrackingMetricDataList``."""
-    for name in ("motmetrics", "pandas"):  # without them the devkit raises unittest's SkipTest
-        require(name, extra="nuscenes")
-    module = require("nuscenes.eval.tracking.evaluate", extra="nuscenes")
+def _tracks(
+    tables: Any, results: Mapping[str, Sequence[TrackedBox]], split: str, class_range_m: dict[str, float]
+) -> tuple[Tracks, Tracks]:
+    """True and predicted tracks, filtered and completed by the devkit."""
     loaders = require("nuscenes.eval.common.loaders", extra="nuscenes")
+    box_class = require("nuscenes.eval.tracking.data_classes", extra="nuscenes").TrackingBox
+    create = require("nuscenes.eval.tracking.loaders", extra="nuscenes").create_tracks
     with silence(), _quiet_numpy():
-        truth = loaders.load_gt_of_sample_tokens(tables, list(results), module.TrackingBox)
+        truth = loaders.load_gt_of_sample_tokens(tables, list(results), box_class)
         predicted = type(truth)()
         for token, boxes in results.items():
-            predicted.add_boxes(token, [_eval_box(module.TrackingBox, box) for box in boxes])
-        scorer = module.TrackingEval.__new__(module.TrackingEval)
-        scorer.cfg, scorer.verbose, scorer.output_dir, scorer.render_classes = config, False, "", None
-        truth, predicted = (prepare_boxes(loaders, tables, boxes, config.class_range) for boxes in (truth, predicted))
-        scorer.tracks_gt = module.create_tracks(truth, tables, split, gt=True)
-        scorer.tracks_pred = module.create_tracks(predicted, tables, split, gt=False)
-        return scorer.evaluate()
+            predicted.add_boxes(token, [_eval_box(box_class, box) for box in boxes])
+        truth, predicted = (prepare_boxes(loaders, tables, boxes, class_range_m) for boxes in (truth, predicted))
+        return create(truth, tables, split, gt=True), create(predicted, tables, split, gt=False)
 
 
 def _eval_box(box_class: Any, box: TrackedBox) -> Any:
@@ -130,21 +136,42 @@ def _eval_box(box_class: Any, box: TrackedBox) -> Any:
     )
 
 
-def _summary(metrics: Any, names: Sequence[str]) -> Scores:
+def _ours(truth: Tracks, predicted: Tracks, config: Any) -> tuple[Scores, dict[str, Curves]]:
+    classes: Scores = {}
+    found: dict[str, Curves] = {}
+    for name in config.class_names:
+        curves = class_curves(class_frames(truth, predicted, name, config.dist_th_tp), config)
+        numbers = class_scores(curves, config)
+        classes[name] = {metric.upper(): float(numbers[metric]) for metric in METRICS}
+        if curves is not None:
+            found[name] = {curve: curves[curve] for curve in ("confidence", *CURVES)}
+    return {**_over_classes(classes), "classes": classes}, found
+
+
+def _over_classes(classes: Scores) -> Scores:
+    """Counts are summed, the others averaged, over the classes that are there."""
     with _quiet_numpy():  # the mean of classes none of which is there
+        rows = {name.upper(): [row[name.upper()] for row in classes.values()] for name in METRICS}
+        return {k: float((np.nansum if k.lower() in COUNTS else np.nanmean)(values)) for k, values in rows.items()}
+
+
+def official_scores(truth: Tracks, predicted: Tracks, config: Any) -> Scores:
+    """The same scores by the devkit's ``TrackingEval.evaluate``.
+
+    Raises:
+        ImportError: motmetrics or pandas is not installed.
+    """
+    for name in ("motmetrics", "pandas"):  # without them the devkit raises unittest's SkipTest
+        require(name, extra="nuscenes")
+    module = require("nuscenes.eval.tracking.evaluate", extra="nuscenes")
+    scorer = module.TrackingEval.__new__(module.TrackingEval)
+    scorer.cfg, scorer.verbose, scorer.output_dir, scorer.render_classes = config, False, "", None
+    scorer.tracks_gt, scorer.tracks_pred = truth, predicted
+    with silence(), _quiet_numpy():
+        metrics, _ = scorer.evaluate()
         means = {name.upper(): metrics.compute_metric(name) for name in METRICS}
-    classes = {c: {m.upper(): float(metrics.label_metrics[m][c]) for m in METRICS} for c in names}
+    classes = {c: {m.upper(): float(metrics.label_metrics[m][c]) for m in METRICS} for c in config.class_names}
     return {**means, "classes": classes}
-
-
-def _curves(data: Any, config: Any, scores: Scores) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
-    # The same for every class, but only the devkit's data of a class that is there hold it.
-    recall = np.linspace(config.min_recall, 1, config.num_thresholds).round(12)[::-1]
-    return recall, {
-        name: {curve: np.array(data[name].get_metric(curve), float) for curve in ("confidence", *CURVES)}
-        for name in config.class_names
-        if not np.isnan(scores["classes"][name]["AMOTA"])
-    }
 
 
 @contextmanager

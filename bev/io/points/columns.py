@@ -168,6 +168,21 @@ def table_of(columns: Sequence[np.ndarray]) -> np.ndarray:
     return table
 
 
+def records_of(columns: Sequence[np.ndarray], record: np.dtype) -> np.ndarray:
+    """C columns, (P,) or (P, K), as P records; of one type and width as a plain table, which may be there already.
+
+    Args:
+        record: packed, with a field for each column in their order.
+    """
+    kinds = {column.dtype for column in columns} | {record[k].base for k in range(len(columns))}
+    if len(kinds) == 1 and columns[0].dtype.isnative and all(column.ndim == 1 for column in columns):
+        return table_of(columns)
+    records = np.empty(len(columns[0]), record)
+    for name, column in zip(record.names or (), columns):
+        records[name] = column.reshape(records[name].shape)
+    return records
+
+
 def split_wide(fields: Columns) -> tuple[Columns, dict[str, int]]:
     """(P, K) columns as K columns ``name_0`` ...: for formats whose columns are single numbers.
 

@@ -142,13 +142,12 @@ def write_las(cloud: PointCloud, path: Path) -> None:
     if losses := las_losses(cloud):
         raise FileError(f"{path}: LAS cannot hold {', '.join(losses.values())}")
     xyz, fields = to_numpy(cloud)
-    xyz = xyz.astype(np.float64)
+    xyz = xyz.astype(np.float64, copy=False)
     rgb = fields.pop("rgb", None)
     if rgb is not None:
         fields.update(zip(_COLOUR, (rgb.astype(np.uint16) * (257 if rgb.dtype == np.uint8 else 1)).T))
     header = _header(laspy, cloud, fields)
-    scales, offsets = _scales(xyz, header.scales, header.offsets)
-    header.scales, header.offsets = scales, offsets
+    header.scales, header.offsets, whole = _scales(xyz, header.scales, header.offsets)
     standard = set(header.point_format.standard_dimension_names)
     columns: Columns = {}
     for name, column in fields.items():
@@ -156,8 +155,8 @@ def write_las(cloud: PointCloud, path: Path) -> None:
         columns[f"{name}_" if fitting is None and name in standard else name] = column if fitting is None else fitting
     _add_extra(laspy, header, columns, standard)
     points = laspy.ScaleAwarePointRecord.zeros(len(cloud), header=header)
-    for axis, column in zip("XYZ", np.rint((xyz - offsets) / scales).T):
-        points.array[axis] = column.astype(np.int32)
+    for axis, column in zip("XYZ", whole.T):
+        points.array[axis] = column
     for name, column in columns.items():
         points[name] = column
     with whole_file(path) as file:
@@ -176,15 +175,18 @@ def _header(laspy: ModuleType, cloud: PointCloud, fields: Columns) -> Any:
     return laspy.LasHeader(point_format=new if rich else 2 * has_colour + has_time, version="1.4" if rich else "1.2")
 
 
-def _scales(xyz: np.ndarray, scales: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The given scales and offsets where they give exactly these positions; else the finest that fit."""
+def _scales(
+    xyz: np.ndarray, scales: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The given scales and offsets where they give exactly these positions, else the finest that fit; and integers."""
     whole = np.rint((xyz - offsets) / scales)
     if np.array_equal(whole * scales + offsets, xyz) and np.abs(whole).max(initial=0) < 2**31:
-        return scales, offsets
+        return scales, offsets, whole.astype(np.int32)
     low, high = xyz.min(0), xyz.max(0)
     offsets = np.floor((low + high) / 2)
     reach = np.maximum(np.maximum(high - offsets, offsets - low), 1e-3)
-    return 10.0 ** np.ceil(np.log10(reach / (2**31 - 1))), offsets
+    scales = 10.0 ** np.ceil(np.log10(reach / (2**31 - 1)))
+    return scales, offsets, np.rint((xyz - offsets) / scales).astype(np.int32)
 
 
 def _fit(column: np.ndarray, name: str, header: Any) -> np.ndarray | None:

@@ -85,17 +85,20 @@ def _read_binary(path: Path, header: PCDHeader) -> np.ndarray:
 
 
 def _read_compressed(path: Path, header: PCDHeader) -> dict[int, np.ndarray]:
-    data = _rest(path, header)
-    if len(data) < 8:
+    there = path.stat().st_size - header.data_offset - 8
+    if there < 0:
         raise FileError(f"{path}: the sizes of the compressed data are cut off")
-    packed, size = (int(n) for n in np.frombuffer(data, "<u4", 2))
-    stated = header.points * header.record.itemsize
-    if size != stated:
-        raise FileError(f"{path}: {size} bytes uncompressed, but {header.points} points need {stated}")
-    if len(data) - 8 < packed:
-        raise FileError(f"{path}: {packed} compressed bytes are stated, {len(data) - 8} follow")
+    with open(path, "rb") as file:
+        file.seek(header.data_offset)
+        packed, size = (int(n) for n in np.frombuffer(file.read(8), "<u4"))
+        stated = header.points * header.record.itemsize
+        if size != stated:
+            raise FileError(f"{path}: {size} bytes uncompressed, but {header.points} points need {stated}")
+        if there < packed:
+            raise FileError(f"{path}: {packed} compressed bytes are stated, {there} follow")
+        data = file.read(packed)
     try:
-        plain = lzf.decompress(data[8 : 8 + packed], size)
+        plain = lzf.decompress(data, size)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from error
     columns, at = {}, 0

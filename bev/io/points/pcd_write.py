@@ -8,7 +8,7 @@ import numpy as np
 
 from bev.io.errors import FileError
 from bev.io.points import lzf
-from bev.io.points.columns import Columns, table_of, to_numpy, whole_file
+from bev.io.points.columns import Columns, records_of, to_numpy, whole_file
 from bev.io.points.pcd_header import DEFAULT_VIEWPOINT, ENCODINGS, Encoding, PCDHeader, format_header
 from bev.io.points.text import write_rows
 from bev.structures import PointCloud
@@ -43,7 +43,7 @@ def write_pcd(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
                 file, [c for w, column in zip(widths, columns.values()) for c in column.reshape(len(column), w).T]
             )
         elif encoding == "binary":
-            file.write(_records(columns, header).data)
+            file.write(records_of(list(columns.values()), header.record).data)
         else:
             plain = b"".join(np.ascontiguousarray(c, t).tobytes() for c, t in zip(columns.values(), types))
             packed = lzf.compress(plain)
@@ -93,14 +93,3 @@ def _pack(rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
     if alpha is not None:
         bgra[:, 3] = alpha
     return bgra.view("<u4")[:, 0]
-
-
-def _records(columns: Columns, header: PCDHeader) -> np.ndarray:
-    """Points one after the other; of one type and width as a plain table, which may be there already."""
-    same = len({column.dtype for column in columns.values()}) == 1 and columns["x"].dtype.isnative
-    if same and all(column.ndim == 1 for column in columns.values()):
-        return table_of(list(columns.values()))
-    records = np.empty(header.points, header.record)
-    for k, column in enumerate(columns.values()):
-        records[f"f{k}"] = column.reshape(records[f"f{k}"].shape)
-    return records

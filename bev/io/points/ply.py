@@ -20,6 +20,7 @@ from bev.io.points.columns import (
     part_clashes,
     positions,
     read_bytes,
+    records_of,
     split_wide,
     to_numpy,
     whole_file,
@@ -128,7 +129,9 @@ def _read_binary(data: bytes, header: PLYHeader, vertex: Element, path: Path) ->
         raise FileError(f"{path}: {vertex.count} points of {record.itemsize} bytes are stated, {there} bytes follow")
     if after == len(header.elements) - 1 and there - stated >= record.itemsize:
         raise FileError(f"{path}: {there - stated} bytes follow the {vertex.count} points that are stated")
-    # A copy: behind a header of any length numbers would lie unaligned, and the file's bytes cannot be written to.
+    # Into memory of their own: behind a header of any length numbers would lie unaligned.
+    if record == vertex.record("="):
+        return np.fromfile(path, record, vertex.count, offset=at)
     return np.frombuffer(data, record, vertex.count, at).astype(vertex.record("="))
 
 
@@ -185,10 +188,7 @@ def write_ply(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
         if encoding == "ascii":
             write_rows(file, list(columns.values()))
             return
-        records = np.empty(len(cloud), vertex.record(order))
-        for name, column in columns.items():
-            records[name] = column
-        file.write(records.tobytes())
+        file.write(records_of(list(columns.values()), vertex.record(order)).data)
 
 
 def _ply_columns(cloud: PointCloud) -> tuple[Columns, dict[str, int]]:

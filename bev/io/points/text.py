@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
+from itertools import chain
 from typing import BinaryIO
 
+import msgspec
 import numpy as np
 
 from bev.io.errors import FileError
@@ -13,6 +16,9 @@ from bev.io.points.columns import Columns, cast_exactly
 
 _TO_SPACE = bytes.maketrans(b",;\t\v\f", b"     ")
 _CHUNK_ROWS = 1 << 16
+_PARSED_ROWS = 1 << 13
+_MAX_FAST_COLUMNS = 64
+_NEGATIVE_ZERO = re.compile(r"(?<=[,\[])-0(?=[,\]])")
 
 
 def decode_lines(data: bytes, where: str) -> list[str]:
@@ -23,13 +29,17 @@ def decode_lines(data: bytes, where: str) -> list[str]:
     """
     if b"\0" in data:
         raise FileError(f"{where}: byte {data.index(0)} is zero: this is not text")
-    if b",," in data.translate(None, b" \t"):
-        raise FileError(f"{where}: a value between two commas is missing")
+    if any(blank in data for blank in b",;\t\v\f"):
+        if b",," in data.translate(None, b" \t"):
+            raise FileError(f"{where}: a value between two commas is missing")
+        data = data.translate(_TO_SPACE)
     try:
-        text = data.translate(_TO_SPACE).decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{where}: byte {error.start} is not text") from error
-    return [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    lines = (text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text).split("\n")
+    blanks = not text.isascii() or " \n" in text or "\n " in text or "\r" in text or text[:1] == " " or text[-1:] == " "
+    return [line.strip() for line in lines] if blanks else lines
 
 
 def parse_rows(lines: Sequence[str], where: str, types: Sequence[np.dtype] | None = None) -> list[np.ndarray]:
@@ -49,8 +59,35 @@ def parse_rows(lines: Sequence[str], where: str, types: Sequence[np.dtype] | Non
         return [np.zeros(0, dtype) for dtype in types]
     # float64 holds every integer of up to 32 bits; 64-bit integers are read as what they are.
     parsed = [dtype if dtype.kind in "iu" and dtype.itemsize == 8 else np.dtype(np.float64) for dtype in types]
+    if all(dtype.kind == "f" for dtype in parsed) and (plain := _load_plain(rows, len(types))) is not None:
+        return [_cast(plain[:, k], dtype, k, where) for k, dtype in enumerate(types)]
     table = _load(rows, np.dtype([(f"c{k}", dtype) for k, dtype in enumerate(parsed)]), where)
     return [_cast(table[f"c{k}"], dtype, k, where) for k, dtype in enumerate(types)]
+
+
+def _load_plain(rows: Sequence[str], width: int) -> np.ndarray | None:
+    """(R, width) float64 of lines with one blank between numbers that JSON would write; None of others.
+
+    msgspec's JSON decoder rounds correctly, as numpy's reader does, in half its time.
+    """
+    if not 0 < width <= _MAX_FAST_COLUMNS:
+        return None
+    decoder = msgspec.json.Decoder(list[tuple[(float,) * width]])  # type: ignore[misc]
+    table = np.empty((len(rows), width))
+    for start in range(0, len(rows), _PARSED_ROWS):
+        chunk = rows[start : start + _PARSED_ROWS]
+        text = "[[" + "],[".join(chunk).replace(" ", ",") + "]]"
+        if any(zero in text for zero in (",-0,", "[-0,", ",-0]")):
+            text = _NEGATIVE_ZERO.sub("-0.0", text)  # as a whole number it would lose its sign
+        try:
+            found = decoder.decode(text)
+        except msgspec.DecodeError:
+            return None
+        if len(found) != len(chunk):
+            return None
+        part = table[start : start + len(chunk)]
+        part[:] = np.fromiter(chain.from_iterable(found), np.float64, part.size).reshape(part.shape)
+    return table
 
 
 def _load(rows: Sequence[str], dtype: np.dtype, where: str) -> np.ndarray:

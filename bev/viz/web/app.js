@@ -140,7 +140,7 @@ function start(page) {
     drawRings(ctx, matrix, size, near);
     if (!hidden.has("tracks")) drawTracks(ctx, matrix, frame.tracks, page, size, near);
     for (const layer of frame.layers.filter((l) => !hidden.has(l.name))) drawBoxes(ctx, matrix, layer, page, size, near, true);
-    drawBoxes(ctx, matrix, { boxes: [page.vehicle], by_class: true, scores: false, colour: page.tones.ink }, page, size, near, true);
+    drawMesh(ctx, matrix, page.vehicle, near);
     drawMarks(ctx, frame.marks, matrix, size, near);
     find("counts").textContent = frame.layers.map((l) => counted(l, page.score)).join(", ");
     tiles.forEach((_, index) => drawCamera(index));

@@ -101,7 +101,7 @@ function drawBoxes(ctx, matrix, layer, page, size, near, above) {
   for (const box of layer.boxes) {
     if (layer.scores && box[10] < page.score) continue;
     const at = corners(box), seen = at.map((p) => apply(matrix, p));
-    ctx.strokeStyle = ctx.fillStyle = css(layer.colour || (layer.by_class ? page.classes[box[9]].colour : page.truth));
+    ctx.strokeStyle = ctx.fillStyle = css(layer.by_class ? page.classes[box[9]].colour : page.truth);
     ctx.lineWidth = (layer.by_class ? 2 : 1.2) * size.scale;
     ctx.setLineDash(layer.by_class ? [] : [5 * size.scale, 4 * size.scale]);
     ctx.beginPath();
@@ -121,6 +121,19 @@ function drawBoxes(ctx, matrix, layer, page, size, near, above) {
     if (above) drawVelocity(ctx, matrix, box, size, near);
   }
   ctx.setLineDash([]);
+}
+
+// Triangles from the farthest to the nearest: [corner, corner, corner, colour].
+function drawMesh(ctx, matrix, triangles, near) {
+  const seen = triangles.map(([a, b, c, colour]) => ({ at: [a, b, c].map((p) => apply(matrix, p)), colour })).filter((t) => t.at.every((h) => h[2] > near));
+  const depth = (t) => t.at[0][2] + t.at[1][2] + t.at[2][2];
+  for (const { at, colour } of seen.sort((a, b) => depth(b) - depth(a))) {
+    ctx.fillStyle = ctx.strokeStyle = css(colour);
+    ctx.lineWidth = 0.7;  // closes the seams between neighbours
+    ctx.beginPath();
+    for (const h of at) ctx.lineTo(h[0] / h[2], h[1] / h[2]);
+    ctx.closePath(); ctx.fill(); ctx.stroke();
+  }
 }
 
 function drawVelocity(ctx, matrix, box, size, near) {
