@@ -193,7 +193,7 @@ def test_windows_files_and_lists_are_read(yolo: Path) -> None:
     for record, rows in zip(pictures.records, BOXES):
         np.testing.assert_allclose(record.boxes_px, np.array([r[:4] for r in rows]).reshape(-1, 4), atol=1e-3)
         assert read_picture(record).image.shape == (*SIZE, 3)
-    (yolo / "data.yaml").write_text("train: ../images/train\nnames: [cat, dog]\n")  # beside the folder, as written there
+    (yolo / "data.yaml").write_text("train: ../images/train\nnames: [cat, dog]\n")
     assert len(read_yolo(yolo).records) == 3
     (yolo / "data.yaml").write_text("train: images/train\nnc: 3\nnames: [cat, dog]\n")
     with pytest.raises(FileError, match="2 names, but 'nc' is 3"):
@@ -238,7 +238,7 @@ def test_turned_pictures_are_upright_as_their_annotations(tmp_path: Path, orient
 
 
 def test_pictures_of_any_kind_of_pixels(tmp_path: Path) -> None:
-    """Grey, with alpha, CMYK, palette, 16 bit: three channels of 8 bit; a head that claims too many pixels is an error."""
+    """Grey, with alpha, CMYK, palette, 16 bit: three channels of 8 bit; a head that claims too many is an error."""
     color = np.zeros((8, 12, 3), np.uint8)
     color[:, :6] = (255, 0, 0)
     picture = Image.fromarray(color)
