@@ -1,4 +1,4 @@
-"""Hooks: progress, scalars, checkpoints, averages of the weights, distillation, pictures. Those of mmengine plug in too."""
+"""Hooks: progress, scalars, checkpoints, averages of the weights, distillation, pictures. Those of mmengine fit in."""
 
 from bev.engine.hooks.checkpoint import CheckpointHook
 from bev.engine.hooks.distillation import DistillationHook
