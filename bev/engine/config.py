@@ -21,7 +21,8 @@ TOP_KEYS = (
     *("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg"),
     *("optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks", "custom_hooks"),
     *("work_dir", "load_from", "resume", "seed", "randomness", "launcher", "env_cfg", "log_level"),
-    *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters", "sync_bn", "frozen_norms", "device"),
+    *("experiment_name", "default_scope", "custom_imports", "find_unused_parameters"),
+    *("sync_bn", "frozen_norms", "device"),
 )
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "param_scheduler": {"type": "ParamSchedulerHook"},
@@ -32,7 +33,8 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 }
 CHECKED = (
     *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),
-    *("test_cfg.views", "optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg", "default_hooks", "randomness", "env_cfg"),
+    *("test_cfg.views", "optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg"),
+    *("default_hooks", "randomness", "env_cfg"),
 )
 
 

@@ -64,11 +64,14 @@ class _Capture:
     """Keeps the first output of named modules while it is entered; a module may be called again for earlier frames."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], who: str) -> None:
-        self._modules, self._who, self._outputs, self._active = dict(model.named_modules()), who, dict[str, Any](), False
+        self._modules, self._who = dict(model.named_modules()), who
+        self._outputs: dict[str, Any] = {}
+        self._active = False
         for name in dict.fromkeys(names):
             if name not in self._modules or not name:
                 parts = ", ".join(part for part, _ in model.named_children())
-                raise ConfigError(f"distillation: the {who} {type(model).__name__} has no module {name!r}; it has: {parts}")
+                kind = type(model).__name__
+                raise ConfigError(f"distillation: the {who} {kind} has no module {name!r}; it has: {parts}")
             self._modules[name].register_forward_hook(self._keeper(name))
 
     def _keeper(self, name: str) -> Callable[..., None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -19,7 +18,6 @@ class _Frozen:
         return super().train(False)  # type: ignore[misc]
 
 
-@cache
 def _frozen(kind: type) -> type:
     return type(f"Frozen{kind.__name__}", (_Frozen, kind), {})
 

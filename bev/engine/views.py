@@ -1,4 +1,4 @@
-"""A 2D detector on several views of one picture: mirrored, at other scales, and tile by tile; merged into one answer."""
+"""A 2D detector on several views of one picture: mirrored, at other scales, tile by tile; merged into one answer."""
 
 from __future__ import annotations
 

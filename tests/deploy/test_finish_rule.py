@@ -14,9 +14,8 @@ from bev.structures import Boxes2D
 def test_the_suppression_is_the_decoders(suppression: str) -> None:
     generator = torch.Generator().manual_seed(0)
     low = torch.rand(40, 2, generator=generator) * 40
-    boxes = Boxes2D(
-        torch.cat([low, low + 20], 1), torch.arange(40) % 2, torch.rand(40, generator=generator).sort(descending=True)[0]
-    )
+    score = torch.rand(40, generator=generator).sort(descending=True)[0]
+    boxes = Boxes2D(torch.cat([low, low + 20], 1), torch.arange(40) % 2, score)
     rule = DenseDecoder(0.01, 0.4, 30, suppression=suppression)  # type: ignore[arg-type]
     settings = {"score_threshold": 0.01, "nms_iou": 0.4, "max_boxes": 30, "clip": True, "voting": False}
     arrays = {"boxes": boxes.xyxy_px[None], "label": boxes.label[None], "score": boxes.score[None]}

@@ -20,7 +20,7 @@ from bev.engine.runner import Runner
 from bev.engine.schedule import cycle_borders
 from bev.io.checkpoint import load_weights, weights_of
 from bev.registry import ConfigError
-from tests.engine.runs import CONFIG, assert_same_state, last, largest_difference, run_here
+from tests.engine.runs import CONFIG, assert_same_state, largest_difference, last, run_here
 from tests.engine.test_training import WeightRecorder
 from tests.engine.toy import ToyDetector
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bev.engine.view_arguments import add_view_arguments, views_of
 from bev.engine.views import NetworkInput, PictureViews, View, build_views, tile_starts
 from bev.registry import ConfigError
 from bev.structures import Boxes2D, ImageBatch
@@ -174,3 +176,15 @@ def test_fusion_counts_the_votes() -> None:
 def test_values_that_make_no_sense_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build_views(options, "test_cfg.views")
+
+
+def test_the_command_line_says_which_views() -> None:
+    parser = argparse.ArgumentParser()
+    add_view_arguments(parser)
+    assert views_of(parser.parse_args([])) is None
+    given = views_of(parser.parse_args("--flip --scales 0.8 1 --tiles 320 416 --overlap 0.3 --merge nms".split()))
+    assert given is not None
+    assert build_views(given, "x") == PictureViews(True, [0.8, 1.0], [320, 416], 0.3, merge="nms")
+    alone = views_of(parser.parse_args("--tiles 416 --tiles-only --merge-threshold 0.4 --view-batch 2".split()))
+    assert alone is not None
+    assert build_views(alone, "x") == PictureViews(tile_px=416, whole=False, threshold=0.4, batch_size=2)

@@ -61,7 +61,8 @@ def test_class_logits_and_bins_pull_the_student(features: list[torch.Tensor]) ->
         for key in taught:  # fresh heads say nearly the same everywhere
             taught[key] = [level + torch.randn_like(level) for level in taught[key]]
     for term, key in ((LogitDistillation(alpha=1.0), "cls"), (BoxDistillation(), "box")):
-        own = {name: [level.detach().clone().requires_grad_() for level in maps] for name, maps in student(features).items()}
+        given = student(features)
+        own = {name: [level.detach().clone().requires_grad_() for level in maps] for name, maps in given.items()}
         value = term((student, own), (teacher, taught))
         assert float(value.detach()) > 0
         value.backward()
@@ -99,7 +100,8 @@ def test_bins_are_the_sides_softmax(features: list[torch.Tensor]) -> None:
 def test_hard_terms_get_the_rest_of_alpha() -> None:
     term = LogitDistillation(alpha=0.3)
     losses = {"loss_cls": torch.tensor(2.0), "loss_bbox": torch.tensor(5.0)}
-    assert {k: float(v) for k, v in term.scale_others(losses).items()} == pytest.approx({"loss_cls": 1.4, "loss_bbox": 5.0})
+    scaled = {name: float(value) for name, value in term.scale_others(losses).items()}
+    assert scaled == pytest.approx({"loss_cls": 1.4, "loss_bbox": 5.0})
     with pytest.raises(ConfigError, match="'loss_cls'; the student's terms are: loss_heatmap"):
         term.scale_others({"loss_heatmap": torch.tensor(1.0)})
 

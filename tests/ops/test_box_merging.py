@@ -108,7 +108,8 @@ def test_merging_is_the_plain_loop(seed: int, count: int) -> None:
         members = [i for i in left if i == left[0] or group[i] == group[left[0]] and _share(boxes, left[0], i) > 0.6]
         expected.append(members)
         left = [i for i in left if i not in members]
-    assert [sorted((cluster == k).nonzero()[:, 0].tolist()) for k in range(len(joined))] == [sorted(e) for e in expected]
+    found = [sorted((cluster == k).nonzero()[:, 0].tolist()) for k in range(len(joined))]
+    assert found == [sorted(members) for members in expected]
     for k, members in enumerate(expected):
         hull = torch.cat([boxes[members, :2].amin(0), boxes[members, 2:].amax(0)])
         assert torch.equal(joined[k], hull) and best[k] == score[members[0]]

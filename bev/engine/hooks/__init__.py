@@ -1,4 +1,4 @@
-"""Hooks: progress, scalar log, checkpoints, averages of the weights, distillation, pictures. Hooks of mmengine plug in beside them."""
+"""Hooks: progress, scalars, checkpoints, averages of the weights, distillation, pictures. Those of mmengine fit in."""
 
 from bev.engine.hooks.checkpoint import CheckpointHook
 from bev.engine.hooks.distillation import DistillationHook

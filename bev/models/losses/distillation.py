@@ -94,10 +94,10 @@ class LogitDistillation(DistillationTerm):
         if ours.score_form == "softmax":
             divergence = softmax_divergence(ours.cls.float(), theirs.cls.float(), self.temperature)
         else:
-            logits = [x.cls.float() for x in (ours, theirs)]
+            first, second = ours.cls.float(), theirs.cls.float()
             if ours.score_form == "probability":
-                logits = [x.logit(eps=_EPSILON) for x in logits]
-            divergence = bernoulli_divergence(*logits, self.temperature).sum(-1)
+                first, second = first.logit(eps=_EPSILON), second.logit(eps=_EPSILON)
+            divergence = bernoulli_divergence(first, second, self.temperature).sum(-1)
         return self.weight * self.alpha * _weighted_mean(divergence, theirs.scores.float().amax(-1))
 
     def scale_others(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,8 +137,8 @@ class BoxDistillation(DistillationTerm):
         if ours.box.shape != theirs.box.shape:
             shapes = f"{tuple(ours.box.shape)} and {tuple(theirs.box.shape)}"
             raise ConfigError(f"BoxDistillation: (B, priors, 4 bins) of student and teacher must be alike: {shapes}")
-        sides = [x.box.float().unflatten(-1, (4, -1)) for x in (ours, theirs)]
-        divergence = softmax_divergence(*sides, self.temperature).mean(-1)
+        first, second = (x.box.float().unflatten(-1, (4, -1)) for x in (ours, theirs))
+        divergence = softmax_divergence(first, second, self.temperature).mean(-1)
         return self.weight * _weighted_mean(divergence, theirs.scores.float().amax(-1))
 
 
@@ -253,7 +253,7 @@ def _check_alike(term: DistillationTerm, ours: Sequence[Tensor], theirs: Sequenc
 
 def _predictions(term: DistillationTerm, module: nn.Module, output: Any) -> Any:
     """:class:`DensePredictions` of a dense head's raw maps."""
-    head = getattr(module, "head", module)  # the head of a pair that predicts
+    head: Any = getattr(module, "head", module)  # the head of a pair that predicts
     if not hasattr(head, "predictions"):
         raise ConfigError(f"{type(term).__name__} needs dense heads, {term.student!r} is a {type(module).__name__}")
     return head.predictions(output)
