@@ -63,7 +63,7 @@ def test_networks_without_norms_give_the_same_maps(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["yolov7_nano", "retinanet_repvgg"])
 def test_exports_leave_teaching_parts_out(name: str) -> None:
-    """The graph's model has one convolution a block and no auxiliary head's maps; the detector itself stays as it is."""
+    """The graph's model has one convolution a block and no auxiliary head's maps; the detector stays as it is."""
     torch.manual_seed(0)
     detector = MODELS.build(load_config(REPO_ROOT / f"configs/bccd/{name}_bccd.py").model).eval()
     names = set(detector.state_dict())

@@ -27,8 +27,8 @@ from bev.structures import Boxes2D, ImageBatch
 from tests.paths import REPO_ROOT
 
 NO_DETECTORS = ("resnet50_fpn", "image_supervision")
-# Learning rates of a few plain steps where 1e-3 is none: SSD sees unscaled colours and has no norms; PP-YOLOE's attended
-# towers begin with small weights.
+# Learning rates of a few plain steps where 1e-3 is none: SSD sees unscaled colours and has no norms; PP-YOLOE's
+# attended towers begin with small weights.
 RATES = {"ssd300": 1e-5, "ppyoloe_crn": 1e-2}
 BASES = sorted(p for p in (REPO_ROOT / "configs/_base_/model").glob("*.py") if p.stem not in NO_DETECTORS)
 
