@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bev.models.backbones.efficientnet import SameConv2d
 from bev.models.reparam import switch_to_deploy
 from bev.ops.qkv_attention import project_qkv
 
@@ -84,11 +85,13 @@ def _pairs(parent: nn.Module) -> list[tuple[str, str]]:
     children = dict(parent.named_children())
     names = list(children)
     near = list(zip(names, names[1:])) if isinstance(parent, nn.Sequential) else []
-    # Names by which modules call a convolution and then its norm; torchvision's ResNet counts them.
+    # Names by which modules call a convolution and then its norm; torchvision's ResNet counts them, EfficientNet too.
     known = [("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("atrous_conv", "bn")]
+    known += [("_conv_stem", "_bn0"), ("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+    known += [("pointwise", "norm")]
     found = []
     for conv, norm in [*near, *known]:
-        fits = type(children.get(conv)) is nn.Conv2d and type(children.get(norm)) is nn.BatchNorm2d
+        fits = type(children.get(conv)) in (nn.Conv2d, SameConv2d) and type(children.get(norm)) is nn.BatchNorm2d
         if fits and children[conv].out_channels == children[norm].num_features:  # type: ignore[union-attr]
             found.append((conv, norm))
     return list(dict.fromkeys(found))

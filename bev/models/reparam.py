@@ -29,7 +29,7 @@ def switch_to_deploy(model: nn.Module) -> int:
 
 
 def norm_as_affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Factor ``gamma / sqrt(var + eps)`` and shift ``beta - mean factor``, float64 (C,), of a batch norm in evaluation."""
+    """Factor ``gamma / sqrt(var + eps)`` and shift ``beta - mean factor`` of an evaluated batch norm, float64 (C,)."""
     assert norm.running_mean is not None and norm.running_var is not None
     factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     return factor, norm.bias.double() - norm.running_mean.double() * factor

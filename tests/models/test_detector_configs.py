@@ -1,4 +1,4 @@
-"""Every 2D detector's configuration: it builds, its header has the published number, its parameters are as published."""
+"""Every 2D detector's configuration: it builds, its header has the published number, its size is the published one."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def _types(module: nn.Module) -> set[type]:
 
 def test_two_and_three_dimensional_detectors_share_their_parts() -> None:
     """One FPN, one focal and L1 loss, one matcher, one ResNet: the very classes, and no other of that name."""
-    flat, deep = detector_of(_config("retinanet/retinanet_r50_coco")), detector_of(_config("detr3d/detr3d_r101_dcn_nusc"))
+    flat = detector_of(_config("retinanet/retinanet_r50_coco"))
+    deep = detector_of(_config("detr3d/detr3d_r101_dcn_nusc"))
     shared = _types(flat) & _types(deep)
     assert {necks.FPN, losses.FocalLoss, losses.L1Loss} <= shared
     assert type(flat.backbone) is type(deep.img_backbone)

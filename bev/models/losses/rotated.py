@@ -13,7 +13,7 @@ from bev.registry import MODELS
 
 @MODELS.register_module()
 class RotatedIoULoss(PairLoss):
-    """A falling function of the SkewIoU, the overlap of turned rectangles (RRPN, arXiv 1703.01086), itself differentiated.
+    """A falling function of the SkewIoU, the overlap of turned rectangles (RRPN, arXiv 1703.01086).
 
     Predictions and targets are (M, 5): centre x, y, width, height, px, and the angle, rad; elements are (M,). The area
     that two boxes share is the exact one in closed form, so the gradient is exact too; boxes that do not meet have none

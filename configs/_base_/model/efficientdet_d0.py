@@ -1,5 +1,5 @@
-# EfficientDet-D0 (arXiv 1911.09070): EfficientNet-B0, three rounds of BiFPN of 64 channels, separable towers of depth 3.
-# The box loss is the published Huber loss of 0.1 times 50, a mean over four values.
+# EfficientDet-D0 (arXiv 1911.09070): EfficientNet-B0, three rounds of BiFPN of 64 channels, separable towers of
+# depth 3. The box loss is the published Huber loss of 0.1 times 50, a mean over four values.
 _strides = (8, 16, 32, 64, 128)
 
 model = dict(

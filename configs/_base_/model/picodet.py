@@ -1,6 +1,7 @@
-# A light detector in the style of PicoDet (arXiv 2111.00902): ShuffleNetV2 (the original's ESNet is made of it), a narrow
-# path aggregation with depthwise 5x5 convolutions and four levels, depthwise towers, eight bins a side, task-aligned
-# assignment, varifocal loss. Published for the original (COCO val2017, 416 px): S 30.6 AP of 0.99 M, M 34.3 of 2.15 M.
+# A light detector in the style of PicoDet (arXiv 2111.00902): ShuffleNetV2 (the original's ESNet is made of it), a
+# narrow path aggregation with depthwise 5x5 convolutions and four levels, depthwise towers, eight bins a side,
+# task-aligned assignment, varifocal loss. Published for the original (COCO val2017, 416 px): S 30.6 AP of 0.99 M, M
+# 34.3 of 2.15 M.
 _strides = (8, 16, 32, 64)
 
 model = dict(

@@ -34,7 +34,8 @@ class DenseDecoder:
         quality_threshold: priors whose quality is below it are dropped first (YOLOv3's objectness).
         single_label: a prior gives its best class alone (YOLOX).
         quality_mode: ``geometric``: the score is the root of class score times quality, and the best priors are chosen
-            by it (PAA; with another ``quality_share`` a, ``class^(1 - a) quality^a``); ``product``: the choice is by the class score, then the score is the product.
+            by it (PAA; with another ``quality_share`` a: ``class^(1 - a) quality^a``); ``product``: the choice is by
+            the class score, then the score is the product.
         clip: whether boxes end at the picture's border.
         voting: kept boxes become means of the boxes of their class that overlap them (PAA).
         across_levels: choose the candidates among all levels together (YOLOv3).

@@ -1,4 +1,4 @@
-"""The region proposal network (Faster R-CNN, NeurIPS 2015, arXiv 1506.01497) as a network and decoder of a dense head."""
+"""The region proposal network (Faster R-CNN, arXiv 1506.01497) as a network and decoder of a dense head."""
 
 from __future__ import annotations
 

@@ -120,7 +120,9 @@ class RegionHead(nn.Module):
         logits, boxes = self.network(self.features(levels, rois_px))
         return logits, boxes
 
-    def loss(self, levels: Sequence[Tensor], proposals: Sequence[Tensor], truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+    def loss(
+        self, levels: Sequence[Tensor], proposals: Sequence[Tensor], truth: Sequence[Boxes2D]
+    ) -> dict[str, Tensor]:
         """Scalar loss terms; ``proposals`` (P_i, 4) px of every picture."""
         targets = self.criterion.targets(proposals, truth, self.network.num_classes)
         cls, box = self(levels, targets.rois_px)
