@@ -1,6 +1,6 @@
 """Cases by kernel family: a file each with a list ``CASES``; a new family is one more line here."""
 
 from benchmarks.gpu.case import Case
-from benchmarks.gpu.cases import deformable_attention, pooling
+from benchmarks.gpu.cases import deformable_attention, pooling, transformer
 
-CASES: list[Case] = [*pooling.CASES, *deformable_attention.CASES]
+CASES: list[Case] = [*pooling.CASES, *deformable_attention.CASES, *transformer.CASES]
