@@ -44,7 +44,7 @@ def _grid(voxel_size_m: Sequence[float], range_m: Sequence[float]) -> tuple[Tens
     # numpy, since what is compared in torch does not export.
     low, high, size = (np.asarray(part, np.float32) for part in (range_m[:3], range_m[3:], voxel_size_m))
     with np.errstate(divide="ignore", invalid="ignore"):
-        cells = np.floor((high - low) / size + np.float32(0.5))  # halves up, as mmcv; rounding takes them to even numbers
+        cells = np.floor((high - low) / size + np.float32(0.5))  # halves up, as mmcv, not to even numbers
     if not ((cells >= 1) & np.isfinite(cells)).all():
         raise ValueError(f"voxelize: range {list(range_m)} holds no voxel of size {list(voxel_size_m)}")
     return torch.tensor(low), torch.tensor(size), torch.tensor(cells)
