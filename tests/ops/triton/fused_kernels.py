@@ -202,9 +202,9 @@ def check_pool() -> None:
     leaves = [x.requires_grad_() for x in inputs]
     grads = [torch.autograd.grad(ours(*leaves).float().square().sum(), leaves) for _ in range(2)]
     assert all(torch.equal(first, second) for first, second in zip(*grads))
-    ones = torch.ones(1000, 4, device=DEVICE, dtype=torch.float16)
+    ones = torch.ones(520, 4, device=DEVICE, dtype=torch.float16)
     same = pooling.plan_pool(torch.zeros_like(ones, dtype=torch.int64), ones > 0, 1)
-    assert pooling.bev_pool(ones, ones[:, :1], same).item() == 4000  # a half-precision sum would stop at 2048
+    assert pooling.bev_pool(ones, ones[:, :1], same).item() == 2080  # a half-precision sum would stop at 2048
 
 
 def _boxes(count: int, rotated: bool) -> Tensor:
