@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dynamic-batch", action="store_true", help="let the batch vary")
     parser.add_argument("--outputs", choices=("boxes", "raw", "both"), default="boxes", help="(default: boxes)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="px of pictures (2D detectors)")
+    parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
     return parser.parse_args(arguments)
@@ -35,7 +36,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     """Write the graph and report on it; the process's exit status."""
-    graph = example.graph(args.bake, args.outputs)
+    if args.plugins and (args.format != "onnx" or args.check):
+        raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
+    graph = example.graph(args.bake, args.outputs, args.plugins)
     if args.format == "torch-export":
         write_program(graph, path, args.dynamic_batch, example.metadata)
     elif args.format == "aoti":

@@ -45,9 +45,9 @@ class Exportable:
     metadata: dict[str, Any]
     state: Mapping[str, Tensor] | None = None
 
-    def graph(self, bake: bool = False, outputs: Outputs = "boxes") -> DetectorGraph:
+    def graph(self, bake: bool = False, outputs: Outputs = "boxes", plugins: bool = False) -> DetectorGraph:
         """The detector as a graph; see :class:`DetectorGraph`."""
-        return DetectorGraph(self.model, self.images, self.rig, self.state, bake, outputs)
+        return DetectorGraph(self.model, self.images, self.rig, self.state, bake, outputs, plugins=plugins)
 
     @staticmethod
     def streaming(model: TemporalDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:

@@ -20,11 +20,13 @@ from bev.geometry.mirror import mirror_cameras
 from bev.models.view.depth_net import DepthNet, camera_numbers
 from bev.models.view.lift_splat import LiftSplat
 from bev.models.view.published_lift import PublishedLiftSplat
-from bev.ops.bev_pool import plan_pool
+from bev.ops.bev_pool import PoolRuns, plan_pool
+from bev.ops.exporting import plugins_asked
 from bev.ops.pool_tables import PoolTables, pool_tables
 from bev.structures import CameraRig
 
 POOL = ("pool_points", "pool_partial", "pool_rest", "pool_cells")
+RUNS = ("pool_order", "pool_offsets")  # instead of them, in graphs with plugins
 MIRRORED = "mirrored_"
 
 
@@ -63,7 +65,9 @@ class GraphRig:
         return self._fact("camera_numbers").flatten(0, 1)
 
     @property
-    def pool(self) -> PoolTables:
+    def pool(self) -> PoolTables | PoolRuns:
+        if plugins_asked():
+            return PoolRuns(*(self._fact(name) for name in RUNS), self._rows)
         points, partial, rest, cells = (self._fact(name) for name in POOL)
         return PoolTables(points, partial, rest, cells.flatten(), self._rows)
 
@@ -149,7 +153,8 @@ def facts_of(rig: CameraRig, spec: CalibrationSpec, per_frame: bool = False) -> 
 
     Returns:
         float32 ``img_from_ref``, ``ref_from_img`` (B, N, 4, 4) and ``camera_numbers`` (B, N, 27); int64 tables
-        ``pool_*``, of which ``pool_cells`` is (B, G); all of these of the mirror image, too, where the graph sees it.
+        ``pool_*``, of which ``pool_cells`` is (B, G), and int32 ``pool_order``, ``pool_offsets``, one of which sets a
+        graph reads; all of these of the mirror image, too, where the graph sees it.
 
     Raises:
         ValueError: another rig than the graph is made for.
@@ -180,7 +185,8 @@ def _facts(rig: CameraRig, spec: CalibrationSpec, per_frame: bool) -> dict[str, 
     shift = torch.arange(len(cell), device=cell.device).view(-1, 1, 1, 1, 1) * count
     plan = plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), len(cell) * count)
     points, partial, rest, cells, _ = pool_tables(*plan[:3])
-    return {**facts, **dict(zip(POOL, (points, partial, rest, cells.view(-1, count))))}
+    runs = dict(zip(RUNS, (plan.order.int(), plan.offsets.int())))
+    return {**facts, **dict(zip(POOL, (points, partial, rest, cells.view(-1, count)))), **runs}
 
 
 def _cells(rig: CameraRig, pool: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -206,7 +212,7 @@ def tell(model: nn.Module) -> None:
             setattr(view, name, _ToldDepthNet(part))
 
 
-def _given_pool(rig: GraphRig) -> PoolTables:
+def _given_pool(rig: GraphRig) -> PoolTables | PoolRuns:
     return rig.pool
 
 

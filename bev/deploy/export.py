@@ -16,6 +16,7 @@ from torch import Tensor
 from bev._optional import require
 from bev.deploy.calibration import CalibrationSpec
 from bev.deploy.graph import DetectorGraph, GraphFacts
+from bev.ops.exporting import PLUGIN_DOMAIN
 from bev.version import __version__
 
 OPSET = 18
@@ -41,6 +42,8 @@ def capture(graph: DetectorGraph, dynamic_batch: bool = False) -> torch.export.E
     images = graph.example["images"]
     if dynamic_batch and len(images) < 2:
         raise ExportError(f"a dynamic batch needs an example of at least 2 frames, got {len(images)}")
+    if dynamic_batch and any(name.endswith("pool_offsets") for name in graph.facts.inputs):
+        raise ExportError("lift-splat with plugins needs a fixed batch: its cells are numbered over all frames")
     batch = torch.export.Dim("batch", min=1, max=1024) if dynamic_batch else None
     shapes = [_dynamic(name, batch) for name in graph.facts.inputs]
     with torch.no_grad():
@@ -53,7 +56,7 @@ def capture(graph: DetectorGraph, dynamic_batch: bool = False) -> torch.export.E
 
 
 def _dynamic(name: str, batch: Any) -> dict[int, Any]:
-    if "pool_" not in name or name.endswith("pool_cells"):
+    if "pool_" not in name or name.endswith(("pool_cells", "pool_offsets")):
         return {} if batch is None else {0: batch}
     rows = {0: torch.export.Dim(f"{name}_rows", min=2)}
     return {**rows, 1: torch.export.Dim(f"{name}_width", min=2)} if name.endswith("pool_rest") else rows
@@ -82,7 +85,7 @@ def to_onnx(graph: DetectorGraph, dynamic_batch: bool = False) -> Any:
 def write_onnx(
     graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False, metadata: Mapping[str, Any] | None = None
 ) -> Any:
-    """Write a graph of standard ONNX operators.
+    """Write a graph of standard ONNX operators and, where it was made so, of plugins.
 
     Args:
         graph: see :class:`DetectorGraph`.
@@ -100,7 +103,7 @@ def write_onnx(
     onnx = require("onnx", extra="export")
     exported = to_onnx(graph, dynamic_batch)
     model = exported.model_proto
-    problems = check_operators(model)
+    problems = check_operators(model, graph.plugins)
     if problems:
         raise ExportError(f"{path}: the graph has {', '.join(problems)}")
     note = onnx.StringStringEntryProto(key=METADATA, value=json.dumps(describe(graph.facts, metadata)))
@@ -158,8 +161,13 @@ def described(note: str, source: str | Path) -> tuple[GraphFacts, dict[str, Any]
         raise ExportError(f"{source}: its description is damaged ({type(error).__name__}: {error})") from error
 
 
-def check_operators(model: Any) -> list[str]:
-    """What an ONNX model has that exported graphs must not have; empty where all is well."""
+def check_operators(model: Any, plugins: bool = False) -> list[str]:
+    """What an ONNX model has that exported graphs must not have; empty where all is well.
+
+    Args:
+        model: ``ModelProto``.
+        plugins: whether nodes of the domain ``bev`` may be in it.
+    """
     problems = []
     for node in _nodes(model.graph):
         reduction = [a.s.decode() for a in node.attribute if a.name == "reduction" and node.op_type in _SCATTER]
@@ -167,7 +175,7 @@ def check_operators(model: Any) -> list[str]:
             problems.append(f"{node.op_type} ({node.name})")
         elif any(kind not in ("", "none") for kind in reduction):
             problems.append(f"{node.op_type} with reduction {reduction[0]} ({node.name})")
-        elif node.domain not in ("", "ai.onnx"):
+        elif node.domain not in ("", "ai.onnx", *((PLUGIN_DOMAIN,) if plugins else ())):
             problems.append(f"{node.domain}::{node.op_type} ({node.name})")
     if any(value == 11 for value in _types(model)):
         problems.append("float64 tensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.dense import PairedHead
 from bev.models.heads.query_head import QueryHead
+from bev.ops.exporting import exporting_plugins
 from bev.structures import CameraRig
 
 Outputs = Literal["boxes", "raw", "both"]
@@ -56,6 +58,7 @@ class DetectorGraph(nn.Module):
         bake: make the calibration of the rig's first frame a constant of the graph.
         outputs: candidates, raw outputs, or both.
         fold: fold batch norms into the convolutions before them.
+        plugins: operators that have a TensorRT plugin are recorded as one node each (see ``bev.deploy.plugins``).
 
     Raises:
         ValueError: a detector without an export form.
@@ -70,11 +73,12 @@ class DetectorGraph(nn.Module):
         bake: bool = False,
         outputs: Outputs = "boxes",
         fold: bool = True,
+        plugins: bool = False,
     ) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decode = _decode_of(self.model)
-        self.wanted, self.state_names = outputs, tuple(state or {})
+        self.wanted, self.state_names, self.plugins = outputs, tuple(state or {}), plugins
         self.spec = None if rig is None else spec_of(model, rig)
         tell(self.model)
         plain_attention(self.model)
@@ -115,6 +119,12 @@ class DetectorGraph(nn.Module):
         self, images: Tensor, facts: Mapping[str, Tensor], state: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], set[str]]:
         """Outputs by name, and the names of the facts that were asked for."""
+        with exporting_plugins() if self.plugins else nullcontext():
+            return self._run_plainly(images, facts, state)
+
+    def _run_plainly(
+        self, images: Tensor, facts: Mapping[str, Tensor], state: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], set[str]]:
         images = images.float()  # before anything else: TensorRT takes uint8 for a cast alone
         extra: dict[str, Any] = {}
         used: set[str] = set()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bev.ops.exporting import plugin_node, wants_plugins
 from bev.ops.pool_tables import PoolTables, bev_pool_by_tables
 from bev.ops.triton import takes
 
@@ -39,6 +40,19 @@ class PoolPlan(NamedTuple):
     pixel: Tensor
 
 
+class PoolRuns(NamedTuple):
+    """What the plugin of an exported graph reads of a plan.
+
+    Attributes:
+        order, offsets: as in :class:`PoolPlan`, int32.
+        rows: R that they tell of; features of several times R rows are pooled frame by frame. None: all.
+    """
+
+    order: Tensor
+    offsets: Tensor
+    rows: int | None = None
+
+
 def plan_pool(cell_of_point: Tensor, inside: Tensor, num_cells: int) -> PoolPlan:
     """Sort points by cell: about 1 ms per 100,000 points, so it is made anew for every rig.
 
@@ -56,21 +70,43 @@ def plan_pool(cell_of_point: Tensor, inside: Tensor, num_cells: int) -> PoolPlan
     return PoolPlan(cell, order, offsets, order // max(cell_of_point.shape[1], 1))
 
 
-def bev_pool(depth: Tensor, features: Tensor, plan: PoolPlan | PoolTables) -> Tensor:
+def bev_pool(depth: Tensor, features: Tensor, plan: PoolPlan | PoolTables | PoolRuns) -> Tensor:
     """Pool features into cells.
 
     Args:
         depth: (R, D) weight of each point (depth distribution of each pixel).
         features: (R, C) feature of each pixel.
-        plan: from :func:`plan_pool`; tables (see ``pool_tables``) in a graph that is exported.
+        plan: from :func:`plan_pool`; in a graph that is exported tables (see ``pool_tables``) or, with plugins, runs.
 
     Returns:
         (G, C) in the features' dtype, accumulated in float32 (float64 for float64 inputs).
     """
+    if isinstance(plan, PoolRuns):
+        return _bev_pool_by_runs(depth, features, plan)
+    if takes(features.device) and isinstance(plan, PoolPlan):
+        return _bev_pool(depth, features, *plan)  # the kernels widen what they read
     accumulate = torch.float64 if features.dtype == torch.float64 else torch.float32
     depth, rows = depth.to(accumulate), features.to(accumulate)
     pooled = bev_pool_by_tables(depth, rows, plan) if isinstance(plan, PoolTables) else _bev_pool(depth, rows, *plan)
     return pooled.to(features.dtype)
+
+
+def _bev_pool_by_runs(depth: Tensor, features: Tensor, runs: PoolRuns) -> Tensor:
+    """One node of an exported graph, computed here only to try the graph; (F * G, C) for F frames of a shared plan."""
+    rows, cells = runs.rows or depth.shape[0], runs.offsets.shape[0] - 1
+    if wants_plugins():
+        shape = (cells * (depth.shape[0] // rows), features.shape[1])
+        inputs = depth, features, runs.order, runs.offsets
+        return plugin_node("bev_pool", inputs, {"rows": runs.rows or 0}, shape, features)
+    order, offsets = runs.order.long(), runs.offsets.long()
+    parts = []
+    for weights, part in zip(depth.float().split(rows), features.float().split(rows)):
+        shares = weights.reshape(-1)[order]
+        pixel = order // depth.shape[1]
+        parts.append(
+            F.embedding_bag(pixel, part, offsets, mode="sum", per_sample_weights=shares, include_last_offset=True)
+        )
+    return torch.cat(parts).to(features.dtype)
 
 
 def _bev_pool_reference(depth: Tensor, features: Tensor, plan: PoolPlan) -> Tensor:

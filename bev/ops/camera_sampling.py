@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bev.ops.bilinear import bilinear_corners, bilinear_gather, bilinear_slopes
 from bev.ops.exporting import is_exporting
+from bev.ops.triton import takes
 
 
 def camera_sampling(
@@ -48,7 +49,7 @@ def camera_sampling(
     _check_shapes(features, pixels_px, visible, weights)
     if is_exporting():
         return _camera_sampling_export(features, pixels_px, visible, weights, image_size_px)
-    if pixels_px.device.type == "cpu":
+    if pixels_px.device.type == "cpu" or takes(pixels_px.device):
         height, width = image_size_px
         return _camera_sampling_bags(list(features), pixels_px, visible, weights, height, width)
     return _camera_sampling_reference(features, pixels_px, visible, weights, image_size_px)
@@ -97,6 +98,12 @@ def _camera_sampling_export(
         sampled = sampled.view(batch, cameras, -1, queries, points).permute(0, 3, 1, 4, 2)
         total = total + (sampled * weights[..., level, None]).sum((2, 3))
     return total
+
+
+def _by_kernel(features: Sequence[Tensor], pixels_px: Tensor) -> bool:
+    """Whether the GPU's kernel computes this; the torch form has the empty cases and maps of several dtypes."""
+    alike = len({feature.dtype for feature in features}) == 1
+    return takes(pixels_px.device) and alike and 0 not in (pixels_px.numel(), *(x.numel() for x in features))
 
 
 class _Where(NamedTuple):
@@ -159,6 +166,10 @@ def _camera_sampling_bags(
     features: Sequence[Tensor], pixels_px: Tensor, visible: Tensor, weights: Tensor, height: int, width: int
 ) -> Tensor:
     """Visible samples only, one weighted bag a query."""
+    if _by_kernel(features, pixels_px):
+        from bev.ops.triton import camera_sampling as kernels
+
+        return kernels.forward(features, pixels_px, visible, weights, (height, width), project=False)
     batch, _, queries, _ = visible.shape
     where, xy_px, weight = _compact(pixels_px, visible, weights)
     first = 4 * torch.searchsorted(where.bag, torch.arange(batch * queries, device=where.bag.device))
@@ -195,6 +206,10 @@ def _backward_bags(
     width: int,
 ) -> list[Tensor]:
     """Gradients of each feature map, then of the pixels, then of the weights."""
+    if _by_kernel(features, pixels_px):
+        from bev.ops.triton import camera_sampling as kernels
+
+        return kernels.backward(grad, features, pixels_px, visible, weights, (height, width), project=False)
     where, xy_px, weight = _compact(pixels_px, visible, weights)
     row_grad = grad.flatten(0, 1).index_select(0, where.bag)
     xy_grad, weight_grad, feature_grads = torch.zeros_like(xy_px), torch.zeros_like(weight), []

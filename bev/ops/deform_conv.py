@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bev.ops.bilinear import bilinear_gather
-from bev.ops.exporting import is_exporting
+from bev.ops.exporting import is_exporting, plugin_node, wants_plugins
 
 
 def deform_conv2d(
@@ -42,6 +42,9 @@ def deform_conv2d(
     """
     stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
     _check(maps, offset, mask, weight, stride, padding, dilation)
+    if wants_plugins() and groups == 1:
+        result = _plugin(maps, offset, mask, weight, (stride, padding, dilation))
+        return result if bias is None else result + bias.to(result.dtype).view(-1, 1, 1)
     with torch.autocast(maps.device.type, enabled=False):  # bf16 cannot tell cells above 256 apart
         cells = _positions(offset, weight.shape[2:], stride, padding, dilation)
         columns = _columns(maps, cells, None if mask is None else mask.to(cells.dtype)).to(maps.dtype)
@@ -50,6 +53,18 @@ def deform_conv2d(
     product = torch.einsum("bgkp,gok->bgop", columns, weight.to(columns.dtype).flatten(1).unflatten(0, (groups, -1)))
     result = product.flatten(1, 2).unflatten(2, (height, width))
     return result if bias is None else result + bias.to(result.dtype).view(-1, 1, 1)
+
+
+def _plugin(
+    maps: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: tuple[tuple[int, int], ...]
+) -> Tensor:
+    """One node of an exported graph; without a mask version 1, which is another plugin."""
+    names = (f"{name}_{axis}" for name in ("stride", "padding", "dilation") for axis in "yx")
+    sizes = dict(zip(names, (side for pair in geometry for side in pair)))
+    shape = (maps.shape[0], weight.shape[0], *offset.shape[2:])
+    if mask is None:
+        return plugin_node("deform_conv", (maps, offset, weight), sizes, shape, maps)
+    return plugin_node("modulated_deform_conv", (maps, offset, mask, weight), sizes, shape, maps)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

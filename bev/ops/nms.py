@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bev.ops.box_iou import box_iou
 from bev.ops.greedy import by_score, greedy_keep
+from bev.ops.triton import takes
 
 SoftMethod = Literal["naive", "linear", "gaussian"]
 
@@ -60,6 +61,11 @@ def _nms(boxes_px: Tensor, score: Tensor, group: Tensor | None, iou_threshold: f
     order = by_score(score)
     boxes = boxes_px[order].to(torch.promote_types(boxes_px.dtype, torch.float32))
     labels = None if group is None else group[order]
+    if takes(boxes.device):
+        from bev.ops.triton import suppression as kernels
+
+        if kernels.fits(boxes):
+            return order[kernels.keep(boxes, labels, iou_threshold, rotated=False, offset=offset)]
 
     def suppresses(i: Tensor, j: Tensor) -> Tensor:
         near = box_iou(boxes[i], boxes[j], offset=offset) > iou_threshold

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bev.ops.box_iou import OverlapMode, check_overlap_arguments, over
 from bev.ops.greedy import by_score, greedy_keep
+from bev.ops.triton import takes
 
 _PAIRS = 1 << 15  # pairs at a time: their temporaries stay in the cache
 _SMALLEST_AREA = 1e-14  # below it a box overlaps nothing
@@ -65,6 +66,10 @@ def rotated_intersection(boxes1: Tensor, boxes2: Tensor, aligned: bool = False) 
 @torch.library.custom_op("bev::rotated_intersection", mutates_args=())
 def _pairwise_intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Only pairs whose circumscribed circles meet are computed: few of those that a detector proposes."""
+    if takes(boxes1.device) and boxes1.dtype == boxes2.dtype == torch.float32:
+        from bev.ops.triton import suppression as kernels
+
+        return kernels.rotated_areas(boxes1, boxes2)
     result = boxes1.new_zeros(len(boxes1), len(boxes2))
     radius1, radius2 = boxes1[:, 2:4].norm(dim=1) / 2, boxes2[:, 2:4].norm(dim=1) / 2
     rows = max(1, _PAIRS * 32 // max(1, len(boxes2)))
@@ -159,6 +164,11 @@ def nms_rotated(
 def _nms_rotated(boxes: Tensor, score: Tensor, group: Tensor | None, iou_threshold: float) -> Tensor:
     order = by_score(score)
     boxes, labels = boxes[order], None if group is None else group[order]
+    if takes(boxes.device):
+        from bev.ops.triton import suppression as kernels
+
+        if kernels.fits(boxes):
+            return order[kernels.keep(boxes, labels, iou_threshold, rotated=True)]
 
     def suppresses(i: Tensor, j: Tensor) -> Tensor:
         near = box_iou_rotated(boxes[i], boxes[j]) > iou_threshold

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from bev.models.attention.deformable import DeformableSampling
 from bev.models.attention.spatial_cross_attention import flatten_levels
-from bev.ops.deformable_attention import multi_scale_deformable_attention
 from bev.registry import MODELS
 from bev.structures import CameraRig
 
@@ -46,8 +45,7 @@ class BEVCrossAttention(DeformableSampling):
             (B, Q, C).
         """
         tokens = flatten_levels(features)
-        ((offset, weight),) = self.samples(query + query_pos, tokens.shapes)
-        location = reference[:, :, None, None, None, :2].float() + offset
+        (raw,) = self.raw(query + query_pos, tokens.shapes)
         values = self.values(tokens.values.flatten(0, 1))
-        read = multi_scale_deformable_attention(values, tokens.shapes, location, weight)
+        read = self.attend(values, tokens.shapes, reference[..., :2].float(), raw)
         return query + self.dropout(self.output_proj(read))

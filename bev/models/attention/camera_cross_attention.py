@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bev.geometry.projection import in_image, project
 from bev.models.coders.box_refinement import MetricRange, inverse_sigmoid
-from bev.ops.camera_sampling import camera_sampling
+from bev.ops.projected_sampling import projected_sampling
 from bev.registry import MODELS
 from bev.structures import CameraRig
 
@@ -82,11 +81,10 @@ class CameraCrossAttention(nn.Module):
                 f"{self.weights_shape[2]} levels, got {rig.num_cameras} ({', '.join(rig.names)}) and {len(features)}"
             )
         weights = self.attention_weights(query + query_pos).unflatten(-1, self.weights_shape)
-        pixels_px, depth_m = project(self.range.to_metric(reference), rig.img_from_ref)
-        visible = in_image(pixels_px, depth_m, rig.image_size_px)
         # Sigmoid and the sum over points in float32: the samples are weighed in the precision of the geometry.
         weights = weights.float().sigmoid().sum(3, keepdim=True)
-        read = camera_sampling(features, pixels_px.unsqueeze(3), visible.unsqueeze(3), weights, rig.image_size_px)
+        points_m = self.range.to_metric(reference).unsqueeze(2)
+        read = projected_sampling(features, points_m, rig.img_from_ref, weights, rig.image_size_px)
         with torch.autocast(query.device.type, enabled=False):  # a bf16 reference is off by up to 40 cm
             position = self.position_encoder(inverse_sigmoid(reference))
         return query + self.dropout(self.output_proj(read)) + position

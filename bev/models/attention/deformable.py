@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bev.ops.deformable_attention import multi_scale_deformable_attention
+from bev.ops.folded_deformable_attention import folded_deformable_attention, folds
+
 Shapes = Sequence[tuple[int, int]]  # (h, w) of every level
 
 
@@ -22,6 +25,18 @@ class Samples(NamedTuple):
 
     offset: Tensor
     weight: Tensor
+
+
+class RawSamples(NamedTuple):
+    """The same before softmax and scaling, as the linear layers give it.
+
+    Attributes:
+        offset: (B, Q, heads, L, P, 2) x, y from the reference point in cells of each level.
+        logit: (B, Q, heads, L, P).
+    """
+
+    offset: Tensor
+    logit: Tensor
 
 
 class DeformableSampling(nn.Module):
@@ -76,8 +91,8 @@ class DeformableSampling(nn.Module):
                 nn.init.xavier_uniform_(projection.weight)
                 nn.init.zeros_(projection.bias)
 
-    def samples(self, query: Tensor, shapes: Shapes) -> list[Samples]:
-        """(B, Q, query_dim) -> samples of each set.
+    def raw(self, query: Tensor, shapes: Shapes) -> list[RawSamples]:
+        """(B, Q, query_dim) -> offsets and logits of each set, views of the linear layers' outputs.
 
         Raises:
             ValueError: the number of levels is not the learned one.
@@ -85,11 +100,36 @@ class DeformableSampling(nn.Module):
         if len(shapes) != self.num_levels:
             raise ValueError(f"this attention is learned for {self.num_levels} levels, got {len(shapes)}")
         layout = (self.num_heads, self.sets, self.num_levels, self.num_points)
-        offset = self.sampling_offsets(query).float().unflatten(-1, (*layout, 2))
-        weight = self.attention_weights(query).float().unflatten(-1, layout).flatten(-2).softmax(-1)
+        offset = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
+        logit = self.attention_weights(query).unflatten(-1, layout)
+        return [RawSamples(*pair) for pair in zip(offset.unbind(3), logit.unbind(3))]
+
+    def samples(self, query: Tensor, shapes: Shapes) -> list[Samples]:
+        """(B, Q, query_dim) -> samples of each set; raises as :meth:`raw`."""
+        return [self.finished(raw, shapes) for raw in self.raw(query, shapes)]
+
+    @staticmethod
+    def finished(raw: RawSamples, shapes: Shapes) -> Samples:
+        """Raw samples -> shares of the maps, and weights."""
+        offset, logit = raw.offset.float(), raw.logit.float()
         size = offset.new_tensor([[w, h] for h, w in shapes])[:, None]
-        offset, weight = offset / size, weight.unflatten(-1, layout[-2:])
-        return [Samples(*pair) for pair in zip(offset.unbind(3), weight.unbind(3))]
+        return Samples(offset / size, logit.flatten(-2).softmax(-1).unflatten(-1, logit.shape[-2:]))
+
+    def attend(self, value: Tensor, shapes: Shapes, points: Tensor, raw: RawSamples) -> Tensor:
+        """Read maps around one reference point a query; softmax and scaling inside the operator where that pays.
+
+        Args:
+            value: (B, S, heads, channels a head).
+            points: (B, Q, 2) x, y as shares of the map.
+
+        Returns:
+            (B, Q, C).
+        """
+        if folds(value.device):
+            reference = points[:, :, None, None].float()
+            return folded_deformable_attention(value, shapes, reference, raw.offset, raw.logit)
+        offset, weight = self.finished(raw, shapes)
+        return multi_scale_deformable_attention(value, shapes, points[:, :, None, None, None] + offset, weight)
 
     def values(self, features: Tensor) -> Tensor:
         """(..., S, embed_dim) -> (..., S, heads, channels a head)."""

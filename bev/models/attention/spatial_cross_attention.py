@@ -8,10 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bev.models.attention.deformable import DeformableSampling, Samples, Shapes
+from bev.models.attention.deformable import DeformableSampling, RawSamples, Samples, Shapes
 from bev.models.attention.temporal_self_attention import Compat
 from bev.ops.deformable_attention import multi_scale_deformable_attention
 from bev.ops.exporting import is_exporting
+from bev.ops.folded_deformable_attention import folded_deformable_attention, folds
 from bev.registry import MODELS
 
 
@@ -79,8 +80,10 @@ class SpatialCrossAttention(nn.Module):
             raise ValueError(f"{points} samples a head and level cannot be dealt out to pillars of {depth} points")
         seen = pillars.visible.any(-1)
         listed = seen[:1].expand_as(seen) if self.official else seen
-        (samples,) = self.deformable_attention.samples(query, tokens.shapes)
         values = self.deformable_attention.values(tokens.values).flatten(0, 1)
+        (raw,) = self.deformable_attention.raw(query, tokens.shapes)
+        # The operator takes raw samples where it folds the rest in; else each query's weights are computed once.
+        samples = raw if folds(values.device) else self.deformable_attention.finished(raw, tokens.shapes)
         every = _read_every if is_exporting() else _read_listed
         read = every(values, tokens.shapes, samples, pillars.points, listed)
         count = seen.sum(1).clamp(min=1).unsqueeze(-1)
@@ -93,7 +96,19 @@ def _locations(points: Tensor, offset: Tensor) -> Tensor:
     return dealt.flatten(-3, -2)
 
 
-def _read_listed(values: Tensor, shapes: Shapes, samples: Samples, points: Tensor, listed: Tensor) -> Tensor:
+def _read(values: Tensor, shapes: Shapes, samples: Samples | RawSamples, points: Tensor) -> Tensor:
+    """(R, S, heads, C / heads) values, samples and (R, Q, D, 2) points of R cameras -> (R, Q, C) float32."""
+    if isinstance(samples, RawSamples):
+        read = folded_deformable_attention(values, shapes, points[:, :, None].float(), *samples)
+    else:
+        location = _locations(points, samples.offset)
+        read = multi_scale_deformable_attention(values, shapes, location, samples.weight)
+    return read.float()
+
+
+def _read_listed(
+    values: Tensor, shapes: Shapes, samples: Samples | RawSamples, points: Tensor, listed: Tensor
+) -> Tensor:
     """Sum over cameras, each computed for its listed queries only.
 
     Args:
@@ -112,21 +127,21 @@ def _read_listed(values: Tensor, shapes: Shapes, samples: Samples, points: Tenso
     kept = listed.gather(-1, index).flatten(0, 1)
     frame = torch.arange(batch, device=index.device)[:, None, None]
     row = (frame * queries + index).flatten(0, 1)
-    picked = Samples(*(part.flatten(0, 1)[row] for part in samples))
+    picked = type(samples)(*(part.flatten(0, 1)[row] for part in samples))
     camera = torch.arange(batch * cameras, device=index.device)[:, None]
     where = points.flatten(0, 1)[camera, index.flatten(0, 1)]
-    weight = picked.weight * kept[..., None, None, None]
-    read = multi_scale_deformable_attention(values, shapes, _locations(where, picked.offset), weight).float()
+    read = _read(values, shapes, picked, where) * kept.unsqueeze(-1)
     total = read.new_zeros(batch * queries, read.shape[-1]).index_add(0, row.flatten(), read.flatten(0, 1))
     return total.unflatten(0, (batch, queries))
 
 
-def _read_every(values: Tensor, shapes: Shapes, samples: Samples, points: Tensor, listed: Tensor) -> Tensor:
+def _read_every(
+    values: Tensor, shapes: Shapes, samples: Samples | RawSamples, points: Tensor, listed: Tensor
+) -> Tensor:
     """The same with every query in every camera: no shape depends on the calibration, so that it exports."""
     batch, cameras, queries = listed.shape
-    repeated = Samples(*(part.repeat_interleave(cameras, 0) for part in samples))
-    location = _locations(points.flatten(0, 1), repeated.offset)
-    read = multi_scale_deformable_attention(values, shapes, location, repeated.weight).float()
+    repeated = type(samples)(*(part.repeat_interleave(cameras, 0) for part in samples))
+    read = _read(values, shapes, repeated, points.flatten(0, 1))
     return (read.unflatten(0, (batch, cameras)) * listed.unsqueeze(-1)).sum(1)
 
 

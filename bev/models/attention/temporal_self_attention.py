@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.attention.deformable import DeformableSampling
-from bev.ops.deformable_attention import multi_scale_deformable_attention
 from bev.registry import MODELS
 
 Compat = Literal["fixed", "official"]
@@ -64,10 +63,9 @@ class TemporalSelfAttention(DeformableSampling):
             pair = torch.stack([history.bev, history.present], 1).to(maps.dtype)
             maps = torch.where(history.continues[:, None, None, None], pair, maps)
         past = maps.flatten(0, 1)[: query.shape[0]] if self.official else maps[:, 0]
-        samples = self.samples(torch.cat([past, query + query_pos], -1), [shape])
+        samples = self.raw(torch.cat([past, query + query_pos], -1), [shape])
         values = self.values(maps)
         read: Tensor | float = 0.0
-        for index, (offset, weight) in enumerate(samples):
-            location = points[:, index, :, None, None, None] + offset
-            read = read + multi_scale_deformable_attention(values[:, index], [shape], location, weight)
+        for index, raw in enumerate(samples):
+            read = read + self.attend(values[:, index], [shape], points[:, index], raw)
         return query + self.dropout(self.output_proj(read / len(samples)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +56,13 @@ class CenterCoder:
         known = None if mean_size_m is None else torch.tensor([mean_size_m[name] for name in CLASSES])
         # Rows z, log l, log w, log h of every class: what is taken away from the code.
         self.ordinary = None if known is None else torch.cat([known[:, 2:] / 2, known.log()], 1)
+
+    def candidate_settings(self) -> dict[str, Any] | None:
+        """What ``ops.candidates.center_candidates`` needs to decode these codes; None where it cannot."""
+        if self.ray_aligned or self.ordinary is not None:
+            return None
+        grid = self.grid
+        return {"origin_m": (grid.x_m[0], grid.y_m[0]), "cell_m": (grid.x_m[2], grid.y_m[2]), "frame": "lidar"}
 
     def center_cells(self, boxes: Boxes3D) -> tuple[Tensor, Tensor]:
         """(M,) int64 cell of each centre (height is ignored), arbitrary where not inside, and (M,) bool inside."""

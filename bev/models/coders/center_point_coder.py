@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,6 +53,12 @@ class CenterPointCoder(CenterCoder):
         step = length_m.new_tensor([self.grid.x_m[2], self.grid.y_m[2]])
         voxel = torch.tensor([self.grid.x_m[2], self.grid.y_m[2]], dtype=torch.float64) / self.out_size_factor
         return length_m / voxel.to(step) / self.out_size_factor
+
+    def candidate_settings(self) -> dict[str, Any] | None:
+        settings = super().candidate_settings()
+        assert settings is not None
+        own = {"frame": self.frame, "largest_log": _MAX_LOG_SIZE, "legacy": self.convention == "mmdet3d_v0"}
+        return {**settings, **own, "range_m": tuple(self.center_range_m or ())}
 
     def center_cells(self, boxes: Boxes3D) -> tuple[Tensor, Tensor]:
         """(M,) int64 cell of each centre, and (M,) bool: inside, and of a box with a length and a width."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from bev.ops.candidates import query_candidates
+from bev.ops.triton import takes
 from bev.registry import MODELS
 from bev.structures import Boxes3D
 from bev.structures.boxes3d import Frame
@@ -48,6 +50,8 @@ class NMSFreeCoder:
 
     def decode(self, logits: Tensor, code: Tensor) -> Boxes3D:
         """(Q, num_classes) logits and (Q, 10) codes of one frame -> boxes sorted by falling score."""
+        if takes(logits.device):
+            return self._decode_on_gpu(logits, code)
         num_classes = logits.shape[1]
         score, index = logits.float().sigmoid().flatten().topk(min(self.max_boxes, logits.numel()))
         boxes = decode_detr(
@@ -56,3 +60,10 @@ class NMSFreeCoder:
         center = boxes.center_m
         kept = (center >= center.new_tensor(self.low_m)) & (center <= center.new_tensor(self.high_m))
         return boxes[kept.all(-1) & (score >= self.score_threshold)]
+
+    def _decode_on_gpu(self, logits: Tensor, code: Tensor) -> Boxes3D:
+        range_m = (*self.low_m, *self.high_m)
+        found = query_candidates(
+            logits[None], code[None], self.max_boxes, range_m, self.score_threshold, self.legacy_box_code
+        )
+        return found.frame(0, self.frame)

@@ -14,7 +14,9 @@ from bev.models.coders.center_coder import CODE_SIZE, CellCodes, CenterCoder
 from bev.models.conv_module import ConvModule
 from bev.models.heads.center_targets import draw_heatmap, gaussian_radius
 from bev.models.losses.gaussian_focal import gaussian_focal_loss
+from bev.ops.candidates import center_candidates
 from bev.ops.circle_nms import circle_nms
+from bev.ops.triton import takes
 from bev.registry import MODELS
 from bev.structures import Boxes3D
 from bev.structures.conventions import CLASSES
@@ -179,7 +181,24 @@ class CenterHead(nn.Module):
         tasks = [self._decode_task(output, labels) for output, labels in zip(outputs, self.task_labels)]
         return [self._suppress(Boxes3D.cat([task[i] for task in tasks])) for i in range(len(tasks[0]))]
 
+    def _candidates(
+        self, output: Mapping[str, Tensor], labels: Sequence[int], peaks: bool
+    ) -> list[Boxes3D] | None:
+        """A task's boxes above the threshold by the GPU's kernel; None where it does not take them."""
+        settings = self.coder.candidate_settings()
+        if settings is None or not takes(output["heatmap"].device):
+            return None
+        frame, maps = settings.pop("frame"), [output[name] for name in self.branches]
+        found = center_candidates(
+            output["heatmap"], maps, self.max_candidates, score_threshold=self.score_threshold, peaks=peaks, **settings
+        )
+        found = found._replace(label=found.label.new_tensor(labels)[found.label])
+        return [found.frame(i, frame) for i in range(len(found.score))]
+
     def _decode_task(self, output: Mapping[str, Tensor], labels: Sequence[int]) -> list[Boxes3D]:
+        ranked = self._candidates(output, labels, peaks=True)
+        if ranked is not None:
+            return ranked
         heat = output["heatmap"].float().sigmoid()
         heat = torch.where(F.max_pool2d(heat, 3, 1, 1) == heat, heat, 0.0).flatten(1)
         score, index = heat.topk(min(self.max_candidates, heat.shape[1]))

@@ -160,6 +160,9 @@ class CenterPointHead(CenterHead):
         return [boxes[boxes.score.sort(descending=True, stable=True).indices] for boxes in joined]
 
     def _decode_published(self, task: int, output: Mapping[str, Tensor]) -> list[Boxes3D]:
+        ranked = self._candidates(output, self.task_labels[task], peaks=False)
+        if ranked is not None:
+            return [self._suppressed(task, boxes) for boxes in ranked]
         heat = output["heatmap"].float().sigmoid().flatten(1)
         score, index = heat.topk(min(self.max_candidates, heat.shape[1]))
         cells = self.coder.grid.shape[1] * self.coder.grid.shape[2]
@@ -169,7 +172,10 @@ class CenterPointHead(CenterHead):
         for b in range(len(index)):
             task_class, cell = index[b] // cells, index[b] % cells
             boxes = self.coder.decode(cell, codes[b], labels[task_class], score[b])
-            boxes = boxes[boxes.score > self.score_threshold]
-            within = (boxes.label[:, None] == labels).int().argmax(1)
-            kept.append(boxes[self.suppression[task](boxes, within)])
+            kept.append(self._suppressed(task, boxes[boxes.score > self.score_threshold]))
         return kept
+
+    def _suppressed(self, task: int, boxes: Boxes3D) -> Boxes3D:
+        labels = torch.tensor(self.task_labels[task], device=boxes.label.device)
+        within = (boxes.label[:, None] == labels).int().argmax(1)
+        return boxes[self.suppression[task](boxes, within)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -10,7 +11,7 @@ from bev.ops.triton import bev_pool, deformable_attention
 from tests.ops.triton.row_kernels import ROW_KERNELS
 
 ATTENTION = {"HEADS": 8, "LEVELS": 4, "POINTS": 4, "CHANNELS": 32, "ROWS": 16, "LANES": 32}
-POOL = {"BINS": 59, "CHANNELS": 80, "LANES": 128}
+POOL = {"BINS": 59, "CHANNELS": 80, "WIDE": tl.float32}
 # Kernel, types of its arguments that are not constants, constants.
 KERNELS = {
     "attention forward": (
@@ -23,8 +24,16 @@ KERNELS = {
         {"levels": "*i32", "rows": "i32", "queries": "i32", "pixels": "i32"},
         ATTENTION,
     ),
-    "pool forward": (bev_pool._forward, {"order": "*i64", "offsets": "*i64"}, POOL),
-    "pool backward": (bev_pool._backward, {"cell_of_point": "*i64", "cells": "i32"}, {**POOL, "STEP": 16}),
+    "pool forward": (
+        bev_pool._forward,
+        {"order": "*i64", "offsets": "*i64", "rows": "i32", "cells": "i32"},
+        {**POOL, "LANES": 64, "STEP": 8},
+    ),
+    "pool backward": (
+        bev_pool._backward,
+        {"cell_of_point": "*i64", "cells": "i32"},
+        {**POOL, "LANES": 128, "STEP": 16},
+    ),
     **ROW_KERNELS,
 }
 
