@@ -9,7 +9,6 @@ from bev.ops.focal_loss import sigmoid_focal_loss
 from bev.ops.layer_norm import add_layer_norm, add_layer_norm_with_sum
 from bev.ops.point_sets import ball_query, furthest_point_sampling, three_interpolate, three_nn
 from bev.ops.points_in_boxes import box_of_points
-from bev.ops.qkv_attention import project_qkv, qkv_attention
 from bev.ops.roi_align import roi_align_rotated
 from bev.ops.rotated_iou import box_iou_rotated, nms_rotated
 from bev.ops.voxelize import dynamic_scatter, dynamic_voxelize, hard_voxelize
@@ -34,8 +33,6 @@ __all__ = [
     "multi_scale_deformable_attention",
     "nms_bev",
     "nms_rotated",
-    "project_qkv",
-    "qkv_attention",
     "roi_align_rotated",
     "sigmoid_focal_loss",
     "three_interpolate",
