@@ -48,17 +48,21 @@ def wants_plugins() -> bool:
 
 
 def plugin_node(
-    name: str, inputs: Sequence[Tensor], attributes: Mapping[str, Any], shape: Sequence[int | torch.SymInt], like: Tensor
+    name: str,
+    inputs: Sequence[Tensor],
+    attributes: Mapping[str, int],
+    shape: Sequence[int | torch.SymInt],
+    like: Tensor,
 ) -> Tensor:
     """One ONNX node of the domain ``bev`` that TensorRT resolves to the plugin ``bev::name`` (bev/deploy/plugins).
 
     Args:
         name: of the plugin.
         inputs: of the node, in the plugin's order.
-        attributes: of the plugin: int, float, str, or a list of int.
+        attributes: of the plugin.
         shape: of the output, whose dtype and device are those of ``like``.
     """
-    settings = {"plugin_namespace": PLUGIN_DOMAIN, "aot": 1, **attributes}
+    settings: dict[str, Any] = {"plugin_namespace": PLUGIN_DOMAIN, "aot": 1, **attributes}
     return torch.onnx.ops.symbolic(
         f"{PLUGIN_DOMAIN}::{name}", list(inputs), attrs=settings, dtype=like.dtype, shape=list(shape), version=1
     )

@@ -117,7 +117,8 @@ def _projected_backward(
     """Gradients of each feature map (laid out channels_last), then of the points, then of the weights."""
     leaves = [*features, points_m, weights]
     if 0 in (x.numel() for x in leaves):
-        return [*(_like(feature).zero_() for feature in features), torch.zeros_like(points_m), torch.zeros_like(weights)]
+        maps = [_like(feature).zero_() for feature in features]
+        return [*maps, torch.zeros_like(points_m), torch.zeros_like(weights)]
     if takes(points_m.device):
         from bev.ops.triton import camera_sampling as kernels
 

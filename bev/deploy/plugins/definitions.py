@@ -67,7 +67,9 @@ def _signed(function: Callable[..., Any], arguments: dict[str, Any], result: Any
     return function
 
 
-def _split(spec: PluginSpec, given: Sequence[Any], named: dict[str, Any]) -> tuple[list[Any], dict[str, int], list[Any]]:
+def _split(
+    spec: PluginSpec, given: Sequence[Any], named: dict[str, Any]
+) -> tuple[list[Any], dict[str, int], list[Any]]:
     """Tensors, attributes and what follows them, however TensorRT passes the attributes."""
     count = len(spec.inputs)
     rest = list(given[count:])

@@ -95,7 +95,9 @@ def without_scratch(ptx: str, name: str, count: int) -> str:
     head = re.search(rf"\.entry {re.escape(name)}\((.*?)\n\)", ptx, re.DOTALL)
     parameters = [] if head is None else re.findall(rf"{re.escape(name)}_param_\d+", head.group(1))
     if head is None or len(parameters) != count + _SCRATCH:
-        raise ExportError(f"kernel {name} has {len(parameters)} parameters, expected {count} and {_SCRATCH} of Triton's")
+        raise ExportError(
+            f"kernel {name} has {len(parameters)} parameters, expected {count} and {_SCRATCH} of Triton's"
+        )
     body = ptx[head.end() :]
     for parameter in parameters[count:]:
         if re.search(rf"\b{parameter}\b", body):

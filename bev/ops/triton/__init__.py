@@ -8,7 +8,6 @@ from importlib.util import find_spec
 
 import torch
 
-
 # Triton reads this when a kernel is decorated, once a process.
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 

@@ -56,9 +56,8 @@ def _forward(  # type: ignore[no-untyped-def]
     for camera in range(CAMERAS):
         for point in range(POINTS):
             if PROJECT:
-                u, v, _, seen = _project(
-                    points, second, (row * POINTS + point) * 3, frame * CAMERAS + camera, image_height, image_width, WIDE
-                )
+                spot, view = (row * POINTS + point) * 3, frame * CAMERAS + camera
+                u, v, _, seen = _project(points, second, spot, view, image_height, image_width, WIDE)
             else:
                 place = ((frame * CAMERAS + camera) * queries + query) * POINTS + point
                 u, v, _, seen = _given(points, second, place, WIDE)

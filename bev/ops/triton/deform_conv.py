@@ -1,8 +1,8 @@
 """Deformable convolution in one kernel: a tile of pixels and output channels a program, no columns in memory.
 
 For each kernel position the tile's pixels are sampled once per block of input channels and multiplied with the weights
-by the tensor cores, summed in float32. Arguments are inputs, sizes, outputs, constants (TensorRT's order). Forward only:
-it serves exported plugins; training and eager inference run :mod:`bev.ops.deform_conv`.
+by the tensor cores, summed in float32. Arguments are inputs, sizes, outputs, constants (TensorRT's order). Forward
+only: it serves exported plugins; training and eager inference run :mod:`bev.ops.deform_conv`.
 """
 
 from __future__ import annotations

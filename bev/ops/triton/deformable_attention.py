@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import triton
@@ -96,12 +97,17 @@ def _backward(  # type: ignore[no-untyped-def]
 
 
 def _levels(heights: Sequence[int], widths: Sequence[int], device: torch.device) -> Tensor:
-    """(L, 3) int32 height, width and first pixel."""
+    """(L, 3) int32 height, width and first pixel; kept, so that only a first call copies anything to the device."""
+    return _level_table(tuple(heights), tuple(widths), device)
+
+
+@lru_cache(maxsize=64)
+def _level_table(heights: tuple[int, ...], widths: tuple[int, ...], device: torch.device) -> Tensor:
     table, start = [], 0
     for height, width in zip(heights, widths):
         table.append([height, width, start])
         start += height * width
-    return torch.tensor(table, dtype=torch.int32).to(device, non_blocking=True)
+    return torch.tensor(table, dtype=torch.int32).to(device)
 
 
 def _sizes(value: Tensor, attention_weights: Tensor) -> tuple[int, tuple[int, int, int], dict[str, int]]:

@@ -1,6 +1,7 @@
 """Deformable attention with softmax and reference points inside: a block of (query, head) rows a program.
 
-The order of every kernel's arguments is inputs, sizes, outputs, constants: what TensorRT's ahead-of-time plugins ask for.
+The order of every kernel's arguments is inputs, sizes, outputs, constants: what TensorRT asks of plugins compiled
+ahead of time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ ROWS = 16  # rows a program
 
 
 @triton.jit
-def _softmax(logits, base, live, COUNT: tl.constexpr, SAMPLES: tl.constexpr, WIDE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _softmax(  # type: ignore[no-untyped-def]
+    logits, base, live, COUNT: tl.constexpr, SAMPLES: tl.constexpr, WIDE: tl.constexpr
+):
     """Largest logit of each row, and the sum of the exponentials of what all lie below it."""
     sample = tl.arange(0, SAMPLES)
     mask = live[:, None] & (sample < COUNT)[None]

@@ -11,8 +11,9 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from bev.ops.triton import camera_sampling, candidates, deform_conv, suppression
+from bev.ops.triton import camera_sampling, candidates, deform_conv
 from bev.ops.triton import folded_deformable_attention as attention
+from bev.ops.triton import suppression
 
 ATTENTION = {**attention.constants(8, 4, 8, 32, (1, 4, 2)), "WIDE": tl.float32}
 BOXES = {**attention.constants(8, 4, 4, 32, (4, 1, 4)), "WIDE": tl.float32}
