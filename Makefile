@@ -49,8 +49,10 @@ test: lint
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
+# Tests that need a CUDA device, then benchmarks/results/gpu.{json,md}.
 gpu: $(TESTABLE)
 	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf .venv build dist *.egg-info work_dirs .pytest_cache .mypy_cache

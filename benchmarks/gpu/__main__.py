@@ -56,7 +56,7 @@ def _refusal(args: argparse.Namespace) -> str | None:
     here = args.out.resolve() == RESULTS
     if args.device == "cpu":
         if not args.quick or here:
-            return "--device cpu only tries the code: it takes --quick, and --out a folder that is not benchmarks/results"
+            return "--device cpu only tries the code: it needs --quick, and an --out that is not benchmarks/results"
         return None
     if not torch.cuda.is_available():
         return "no CUDA device, nothing was measured or written (--device cpu --quick --out FOLDER tries the code)"

@@ -62,12 +62,13 @@ def size_bytes(*values: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors(values))
 
 
-def convert(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nesting with every tensor changed."""
+def convert(value: Any, change: Callable[[Tensor], Tensor], known: dict[int, Tensor] | None = None) -> Any:
+    """The same nesting with every tensor changed; one tensor in two places stays one: forms look at that."""
+    known = {} if known is None else known
     if isinstance(value, Tensor):
-        return change(value)
+        return known.setdefault(id(value), change(value))
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(convert(part, change) for part in value))
+        return type(value)(*(convert(part, change, known) for part in value))
     if isinstance(value, (tuple, list)):
-        return type(value)(convert(part, change) for part in value)
+        return type(value)(convert(part, change, known) for part in value)
     return value

@@ -85,12 +85,12 @@ def _peak_mb(call: Callable[[], Any]) -> int:
 
 def _step(call: Form, inputs: Inputs) -> tuple[list[Tensor], list[Tensor]]:
     """Outputs, and gradients of a fixed weighted sum of them."""
-    leaves = [tensor for tensor in tensors(inputs) if tensor.requires_grad]
+    leaves = list(dict.fromkeys(tensor for tensor in tensors(inputs) if tensor.requires_grad))
     outputs = list(tensors(call(*inputs)))
     smooth = [out for out in outputs if out.requires_grad]
     if not leaves or not smooth:
         return outputs, []
-    weights = [torch.linspace(-1, 1, out.shape[-1], device=out.device, dtype=out.dtype).expand_as(out) for out in smooth]
+    weights = [torch.linspace(-1, 1, x.shape[-1], device=x.device, dtype=x.dtype).expand_as(x) for x in smooth]
     return outputs, list(torch.autograd.grad(smooth, leaves, weights))
 
 

@@ -45,7 +45,8 @@ def _driver() -> str | None:
 def write(folder: Path, result: Mapping[str, Any]) -> None:
     """``gpu.json`` and ``gpu.md``; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (("gpu.json", json.dumps(result, indent=1, allow_nan=False) + "\n"), ("gpu.md", markdown(result))):
+    whole = json.dumps(result, indent=1, allow_nan=False) + "\n"
+    for name, text in (("gpu.json", whole), ("gpu.md", markdown(result))):
         part = folder / f".{name}.part"
         part.write_text(text)
         os.replace(part, folder / name)
@@ -62,16 +63,17 @@ def markdown(result: Mapping[str, Any]) -> str:
         " `python -m benchmarks.gpu`.",
         f"Copy {result['copy_bytes_per_s'] / 1e12:.2f} TB/s (read and written); square matrix products: {peaks}.",
         "",
-        "Medians by CUDA events after a warm-up, second-level cache overwritten before each run; ms. *eager* is the plain"
-        " torch form, *compiled* the same through `torch.compile`. Errors are shares of the largest value, against the"
-        " plain form in float64. Rates are of our forward pass: bytes that must move at the least against the copy,"
+        "Medians by CUDA events after a warm-up, second-level cache overwritten before each run; ms. *eager* is the"
+        " plain torch form, *compiled* the same through `torch.compile`. Errors are shares of the largest value, against"
+        " the plain form in float64. Rates are of our forward pass: bytes that must move at the least against the copy,"
         " operations against the product of the same dtype.",
         "",
         *_table(_OPERATORS, [_operator_cells(row, result) for row in result["operators"]]),
         "",
         *_table(_MODELS, [_model_cells(row) for row in result["models"]]),
     ]
-    wrong = [f"* {_name(row)}: {text}" for row in [*result["operators"], *result["models"]] for text in row["problems"]]
+    rows = [*result["operators"], *result["models"]]
+    wrong = [f"* {_name(row)}: {text}" for row in rows for text in row["problems"]]
     return "\n".join([*lines, *(["", "Not measured:", "", *wrong] if wrong else [])]) + "\n"
 
 

@@ -32,6 +32,11 @@ def diou_nms(
     count = len(boxes_px)
     if boxes_px.shape != (count, 4) or score.shape != (count,) or (group is not None and group.shape != (count,)):
         raise ValueError(f"diou_nms: expected boxes (M, 4), score (M,), group (M,), got {tuple(boxes_px.shape)} ...")
+    return _diou_nms(boxes_px, score, group, threshold)[:max_num]
+
+
+@torch.library.custom_op("bev::diou_nms", mutates_args=())
+def _diou_nms(boxes_px: Tensor, score: Tensor, group: Tensor | None, threshold: float) -> Tensor:
     order = by_score(score)
     boxes = boxes_px[order].to(torch.promote_types(boxes_px.dtype, torch.float32))
     labels = None if group is None else group[order]
@@ -40,7 +45,12 @@ def diou_nms(
         near = pairwise_diou(boxes[i], boxes[j]) > threshold
         return near if labels is None else near & (labels[i, None] == labels[j])
 
-    return order[greedy_keep(count, suppresses, order.device)][:max_num]
+    return order[greedy_keep(len(order), suppresses, order.device)]
+
+
+@_diou_nms.register_fake
+def _(boxes_px: Tensor, score: Tensor, group: Tensor | None, threshold: float) -> Tensor:
+    return score.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 def pairwise_diou(first: Tensor, second: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ def add_layer_norm(
     Returns:
         (..., C) in the wider dtype of ``x`` and ``residual``. Computed in float32 at least, so that results of half
         precision are within one unit in the last place of the exact ones (plus 1e-5); gradients, for which the sum
-        is kept in the result's dtype, within four units of the largest part that is summed. Differentiable once with respect to
-        all tensors.
+        is kept in the result's dtype, within four units of the largest part that is summed. Differentiable once with
+        respect to all tensors.
 
     Raises:
         ValueError: the shapes disagree, or there are no columns.
@@ -49,7 +49,12 @@ def add_layer_norm(
 
 
 def add_layer_norm_with_sum(
-    x: Tensor, gamma: Tensor, beta: Tensor, bias: Tensor | None = None, residual: Tensor | None = None, eps: float = 1e-5
+    x: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> tuple[Tensor, Tensor]:
     """As :func:`add_layer_norm`, and the sum itself, rounded to the result's dtype: the next shortcut of a network
     that normalises before its layers."""
@@ -85,10 +90,15 @@ def _out_dtype(x: Tensor, residual: Tensor | None) -> torch.dtype:
 def _total(x: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
     """The sum in float32 at least."""
     wide = torch.promote_types(_out_dtype(x, residual), torch.float32)
-    total = x.to(wide)
+    total = _as(x, wide)
     for part in (bias, residual):
-        total = total if part is None else total + part.to(wide)
+        total = total if part is None else total + part  # float32 + half is computed in float32
     return total
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is registered may not return what it was given, not even on the way (opcheck)."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _add_layer_norm_reference(
@@ -159,18 +169,19 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, residual, bias, gamma, _, _, keep = inputs
+    x, residual, bias, gamma, _, _, ctx.keep = inputs
     normed, total, mean, rstd = output
     ctx.set_materialize_grads(False)
     ctx.dtypes = [None if part is None else part.dtype for part in inputs[:5]]
-    if not keep:
-        total = _total(x, bias, residual).to(normed.dtype)
+    if not ctx.keep:
+        total = _as(_total(x, bias, residual), normed.dtype)
     ctx.save_for_backward(total, gamma, mean, rstd)
 
 
 def _backward(ctx: Any, grad: Tensor | None, grad_total: Tensor | None, *unused: Any) -> tuple[Any, ...]:
     total, gamma, mean, rstd = ctx.saved_tensors
     grad = torch.zeros_like(total) if grad is None else grad
+    grad_total = grad_total if ctx.keep else None
     below, of_gamma, of_beta, of_bias = _add_layer_norm_backward(grad, grad_total, total, gamma, mean, rstd)
     grads = zip((below, below, of_bias, of_gamma, of_beta), ctx.dtypes)
     return *(None if dtype is None else part.to(dtype) for part, dtype in grads), None, None

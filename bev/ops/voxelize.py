@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -40,12 +41,13 @@ def _grid(voxel_size_m: Sequence[float], range_m: Sequence[float]) -> tuple[Tens
     """Lower corner, voxel size and number of cells along x, y, z; float32 as the points are."""
     if len(voxel_size_m) != 3 or len(range_m) != 6:
         raise ValueError(f"voxelize: expected three sizes and six limits, got {list(voxel_size_m)} and {list(range_m)}")
-    low, high = torch.tensor(range_m[:3], dtype=torch.float32), torch.tensor(range_m[3:], dtype=torch.float32)
-    size = torch.tensor(voxel_size_m, dtype=torch.float32)
-    cells = ((high - low) / size + 0.5).floor()  # halves up, as mmcv; torch.round takes halves to even numbers
-    if not bool(((cells >= 1) & cells.isfinite()).all()):
+    # numpy, since what is compared in torch does not export.
+    low, high, size = (np.asarray(part, np.float32) for part in (range_m[:3], range_m[3:], voxel_size_m))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cells = np.floor((high - low) / size + np.float32(0.5))  # halves up, as mmcv, not to even numbers
+    if not ((cells >= 1) & np.isfinite(cells)).all():
         raise ValueError(f"voxelize: range {list(range_m)} holds no voxel of size {list(voxel_size_m)}")
-    return low, size, cells
+    return torch.tensor(low), torch.tensor(size), torch.tensor(cells)
 
 
 class Voxels(NamedTuple):

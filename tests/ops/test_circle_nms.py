@@ -32,3 +32,8 @@ def test_negative_radius_keeps_everything():
     center = torch.zeros(3, 2)
     kept = circle_nms(center, torch.tensor([0.1, 0.3, 0.2]), torch.zeros(3, dtype=torch.int64), torch.full((3,), -1.0))
     assert kept.tolist() == [1, 2, 0]
+
+
+def test_opcheck():
+    center, group = torch.tensor([[0.0, 0], [1, 0], [5, 5]]), torch.zeros(3, dtype=torch.int64)
+    torch.library.opcheck(torch.ops.bev.circle_nms.default, (center, torch.rand(3), group, torch.ones(3)))
