@@ -67,7 +67,7 @@ class GraphRig:
     @property
     def pool(self) -> PoolTables | PoolRuns:
         if plugins_asked():
-            return PoolRuns(*(self._fact(name) for name in RUNS), self._rows)
+            return PoolRuns(self._fact(RUNS[0]), self._fact(RUNS[1]), self._rows)
         points, partial, rest, cells = (self._fact(name) for name in POOL)
         return PoolTables(points, partial, rest, cells.flatten(), self._rows)
 
