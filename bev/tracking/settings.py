@@ -66,7 +66,7 @@ class TrackerSettings:
     association: Literal["hungarian", "greedy"] = "hungarian"
     cost: Literal["likelihood", "distance"] = "likelihood"
     gate_sigma: float = 4.0
-    max_age_s: float = 3.0
+    max_age_s: float = 6.0
     confirm_hits: int = 1
     min_score: float = 0.05
     start_score: float = 0.05

@@ -207,6 +207,27 @@ def test_huge_laz_chunk_table(tmp_path: Path) -> None:
         read(tmp_path, "a.laz", bytes(data))
 
 
+@pytest.mark.parametrize("point_format", [6, 7, 8])
+def test_huge_laz_layers(point_format: int, tmp_path: Path) -> None:
+    """Chunks of LAS 1.4 points state the sizes of their layers, by which lazrs allocates."""
+    laspy = pytest.importorskip("laspy")
+    header = laspy.LasHeader(point_format=point_format, version="1.4")
+    header.add_extra_dim(laspy.ExtraBytesParams(name="extra", type="3f4"))
+    las = laspy.LasData(header)
+    las.x = las.y = las.z = np.arange(30.0)
+    las.extra = np.ones((30, 3))
+    las.write(str(tmp_path / "a.laz"))
+    data = bytearray((tmp_path / "a.laz").read_bytes())
+    assert len(read(tmp_path, "a.laz", bytes(data))) == 30
+    (start,) = struct.unpack_from("<I", data, 96)
+    sizes = start + 8 + header.point_format.size + 4
+    for layer in (0, 8, 9):
+        broken = data.copy()
+        broken[sizes + 4 * layer : sizes + 4 * layer + 4] = b"\xff\xff\xff\x6f"
+        with pytest.raises(FileError, match="a compressed chunk states"):
+            read(tmp_path, "a.laz", bytes(broken))
+
+
 def test_a_vlp16_that_calls_itself_hdl32_is_read_as_what_it_is() -> None:
     """16 rings within 15 degrees of the horizon, not 32 down to -30."""
     pytest.importorskip("velodyne_decoder")

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bev.io.points import read_points, write_points
 from tests.io.point_clouds import assert_same, made_cloud
 from tests.paths import REPO_ROOT
+from tools.convert_points import main
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -29,18 +32,18 @@ def test_folder(tmp_path: Path) -> None:
         assert_same(cloud, read_points(tmp_path / "out" / name))
 
 
-def test_a_loss_needs_to_be_allowed(tmp_path: Path) -> None:
+def test_a_loss_needs_to_be_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_points(made_cloud(), tmp_path / "a.pcd")
-    refused = run(tmp_path / "a.pcd", tmp_path / "a.pts")
-    assert refused.returncode == 1 and "gps_time" in refused.stderr and not (tmp_path / "a.pts").exists()
-    allowed = run(tmp_path / "a.pcd", tmp_path / "a.pts", "--lossy")
-    assert allowed.returncode == 0 and "left out field 'ring'" in allowed.stderr
+    pair = [str(tmp_path / "a.pcd"), str(tmp_path / "a.pts")]
+    assert main(pair) == 1 and "gps_time" in capsys.readouterr().err and not (tmp_path / "a.pts").exists()
+    assert main([*pair, "--lossy"]) == 0 and "left out field 'ring'" in capsys.readouterr().err
 
 
-def test_errors_of_use(tmp_path: Path) -> None:
-    assert run(tmp_path / "gone.pcd", tmp_path / "a.ply").returncode == 2
+def test_errors_of_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud = str(tmp_path / "a.pcd")
+    assert main([str(tmp_path / "gone.pcd"), str(tmp_path / "a.ply")]) == 2
     write_points(made_cloud(), tmp_path / "a.pcd")
-    assert "--to FORMAT" in run(tmp_path, tmp_path / "out").stderr
-    assert run(tmp_path / "a.pcd", tmp_path / "a.pcap").returncode == 1
-    wrong = run(tmp_path / "a.pcd", tmp_path / "a.ply", "--lossy", "--encoding", "utf-8")
-    assert wrong.returncode == 2 and "utf-8" in wrong.stderr
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 2 and "--to FORMAT" in capsys.readouterr().err
+    assert main([cloud, str(tmp_path / "a.pcap")]) == 1
+    assert main([cloud, str(tmp_path / "a.ply"), "--lossy", "--encoding", "utf-8"]) == 2
+    assert "utf-8" in capsys.readouterr().err

@@ -98,6 +98,17 @@ def test_boxes_have_the_corners_of_python(data):
     assert np.array(corners) == pytest.approx(boxes.corners_m().numpy(), abs=2e-3)
 
 
+def test_the_vehicle_is_filled_from_the_farthest_triangle_to_the_nearest(data):
+    body = """const orbit = { target: [0, 0, 0], azimuth: 0.3, elevation: 0.5, distance: 20, flat: false }, colours = [];
+        const ctx = { beginPath() {}, lineTo() {}, closePath() {}, stroke() {}, fill() { colours.push(this.fillStyle); } };
+        const matrix = viewer.orbitMatrix(orbit, 200, 120);
+        viewer.drawMesh(ctx, matrix, data, 0.2);
+        const depth = (t) => t.slice(0, 3).reduce((sum, p) => sum + viewer.apply(matrix, p)[2], 0);
+        return [colours, data.sort((a, b) => depth(b) - depth(a)).map((t) => `rgb(${t[3].join(",")})`)];"""
+    drawn, expected = in_node(body, data["vehicle"])
+    assert drawn == expected and len(drawn) == 60 and len(set(drawn)) > 2
+
+
 def test_segments_are_clipped_as_in_python():
     rng = np.random.default_rng(0)
     segments = rng.normal(0, 1, (300, 2, 3)) * [300, 200, 2] + [100, 60, 0.5]

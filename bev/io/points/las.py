@@ -20,10 +20,11 @@ import numpy as np
 from bev._optional import require
 from bev.io.errors import FileError
 from bev.io.points.columns import Columns, cast_exactly, make_cloud, read_bytes, to_numpy, whole_file
+from bev.io.points.laz_check import check_chunks
 from bev.structures import PointCloud
 
 _COLOUR = ("red", "green", "blue")
-_ROWS = 50_000
+_ROWS, _BLOCK_BYTES = 50_000, 1 << 23
 # Description of an extra dimension that stands for a standard one, whose type cannot hold the values.
 _REPLACES = "values of the standard field"
 _VLR_BYTES, _EVLR_BYTES = 54, 60
@@ -83,21 +84,7 @@ def _check_counts(data: bytes, path: Path) -> None:
     if not compressed and start + points * size > len(data):
         raise FileError(f"{path}: {points} points of {size} bytes are stated, {len(data) - start} bytes follow")
     if compressed and points:
-        _check_chunks(data, start, path)
-
-
-def _check_chunks(data: bytes, start: int, path: Path) -> None:
-    """The LAZ chunk table: its place is stated in front of the points (-1: in the last 8 bytes), a count starts it."""
-    if start + 8 > len(data):
-        raise FileError(f"{path}: the compressed points are cut off")
-    (table,) = struct.unpack_from("<q", data, start)
-    if table == -1:
-        (table,) = struct.unpack_from("<q", data, len(data) - 8)
-    if not start <= table <= len(data) - 8:
-        raise FileError(f"{path}: the table of the compressed chunks is at byte {table} of {len(data)}")
-    (chunks,) = struct.unpack_from("<I", data, table + 4)
-    if chunks > len(data):
-        raise FileError(f"{path}: {chunks} compressed chunks are stated in {len(data)} bytes")
+        check_chunks(data, header_size, vlrs, start, path)
 
 
 def _decode(laspy: ModuleType, data: bytes, path: Path) -> tuple[Any, np.ndarray]:
@@ -110,7 +97,8 @@ def _decode(laspy: ModuleType, data: bytes, path: Path) -> tuple[Any, np.ndarray
             if reader.header.point_format.size > 1 << 15:
                 raise FileError(f"{path}: a point has {reader.header.point_format.size} bytes")
             # Compressed points in blocks: only what has been decoded shows whether the stated number is true.
-            rows = _ROWS if reader.header.are_points_compressed else max(count, 1)
+            small = max(min(_ROWS, _BLOCK_BYTES // max(reader.header.point_format.size, 1)), 1)
+            rows = small if reader.header.are_points_compressed else max(count, 1)
             for at in range(0, count, rows):
                 blocks.append(reader.read_points(rows).array)
                 if len(blocks[-1]) != min(rows, count - at):

@@ -200,4 +200,4 @@ class Player {
   }
 }
 
-if (typeof module !== "undefined") module.exports = { apply, clipSegment, corners, orbitMatrix, ramp, pointColours, unpackPoints, Player };
+if (typeof module !== "undefined") module.exports = { apply, clipSegment, corners, orbitMatrix, ramp, pointColours, unpackPoints, drawMesh, Player };
