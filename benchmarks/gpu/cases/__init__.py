@@ -3,10 +3,5 @@
 from benchmarks.gpu.case import Case
 from benchmarks.gpu.cases import decoding, deformable_attention, folded, pooling, transformer
 
-CASES: list[Case] = [
-    *pooling.CASES,
-    *deformable_attention.CASES,
-    *transformer.CASES,
-    *folded.CASES,
-    *decoding.CASES,
-]
+FAMILIES = (pooling, deformable_attention, folded, decoding, transformer)
+CASES: list[Case] = [case for family in FAMILIES for case in family.CASES]
