@@ -6,6 +6,7 @@ on channels_last maps is a weighted bag; on contiguous maps it falls back to vis
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -65,11 +66,12 @@ def main() -> None:
         arguments_ = (maps, *rest, IMAGE_PX)
         error = float((camera_sampling(*arguments_).double() - exact).abs().max())
         calls = {name: (lambda f=f: f(*arguments_)) for name, f in baselines.items()}
-        rows = compare(f"forward, {layout}", lambda: camera_sampling(*arguments_), calls, runs)
+        how: dict[str, Any] = {"runs": runs, "clock": time.process_time, "memory": True}
+        rows = compare(f"forward, {layout}", lambda: camera_sampling(*arguments_), calls, **how)
         for leaf in (*maps, rest[0], rest[2]):
             leaf.requires_grad_()
         calls = {name: (lambda f=f: _step(f, *arguments_)) for name, f in baselines.items()}
-        rows += compare(f"forward + backward, {layout}", lambda: _step(camera_sampling, *arguments_), calls, runs)
+        rows += compare(f"forward + backward, {layout}", lambda: _step(camera_sampling, *arguments_), calls, **how)
         for leaf in (*maps, rest[0], rest[2]):
             leaf.requires_grad_(False)
         cases += [{**row, "max_abs_diff": error} for row in rows]
