@@ -36,8 +36,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     """Write the graph and report on it; the process's exit status."""
-    if args.plugins and (args.format != "onnx" or args.check):
-        raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
     graph = example.graph(args.bake, args.outputs, args.plugins)
     if args.format == "torch-export":
         write_program(graph, path, args.dynamic_batch, example.metadata)
@@ -60,6 +58,8 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
 
 def run() -> int:
     args = parse()
+    if args.plugins and (args.format != "onnx" or args.check):
+        raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
     batch = max(args.batch, 2) if args.dynamic_batch else args.batch
     size = None if args.size is None else (args.size[0], args.size[1])
     example = prepare_export(args.config, args.checkpoint, args.rig, batch, size)

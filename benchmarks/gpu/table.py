@@ -65,7 +65,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         "Medians by CUDA events after a warm-up, second-level cache overwritten before each run; ms. *eager* is the"
         " plain torch form, *compiled* the same through `torch.compile`. Errors are shares of the largest value,"
-        " against the plain form in float64. Rates are of our forward pass: bytes that must move at the least against the"
+        " against the plain form in float64. Rates are of our forward pass: bytes that must move at least against the"
         " copy, operations against the product of the same dtype.",
         "",
         *_table(_OPERATORS, [_operator_cells(row, result) for row in result["operators"]]),

@@ -172,7 +172,8 @@ def forward(
     total = torch.empty_like(out) if keep else out.new_empty(0)
     mean, rstd = (out.new_empty(count, dtype=torch.promote_types(out_dtype, torch.float32)) for _ in range(2))
     shape = tile(columns)
-    x, added, shift = (None if part is None else matrix(part) for part in (x, residual, bias))
+    x = matrix(x)
+    added, shift = (None if part is None else matrix(part) for part in (residual, bias))
     _forward[(triton.cdiv(count, shape["ROWS"]),)](
         x, x if added is None else added, x if shift is None else shift, gamma.contiguous(), beta.contiguous(),
         out, total, mean, rstd, count, columns,
