@@ -21,9 +21,9 @@ from benchmarks.frames import test_frame
 from benchmarks.full_size import shapes
 from benchmarks.harness import compare, report
 from benchmarks.published import published_detector
-from bev.deploy.surgery import fold_batch_norms
 from bev.engine.config import load_config
 from bev.models.detectors import FrameStream, StreamingDetector
+from bev.models.folding import fold_batch_norms
 from bev.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]

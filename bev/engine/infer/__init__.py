@@ -13,6 +13,8 @@ from torch import nn
 from bev.engine.api import checkpoint_file
 from bev.io import FileError
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
+from bev.models.folding import fold_batch_norms
+from bev.models.reparam import switch_to_deploy
 from bev.registry import MODELS, ConfigError, build_node
 from bev.structures import Boxes3D, ImageBatch
 
@@ -78,7 +80,9 @@ _WHAT_IT_NEEDS = {
 
 
 def build_detector(cfg: Config, checkpoint: str | Path, device: str) -> nn.Module:
-    """The configuration's model with a checkpoint's weights (their moving average where there is one), to predict.
+    """The configuration's model with a checkpoint's weights (their moving average where there is one), to predict only.
+
+    Branches and batch norms are folded into convolutions, which gives the same results up to rounding in less time.
 
     Raises:
         ConfigError, CheckpointError: the model cannot be built, or not every weight fits.
@@ -88,9 +92,10 @@ def build_detector(cfg: Config, checkpoint: str | Path, device: str) -> nn.Modul
     model: nn.Module = build_node(cfg.model, MODELS, path="model")
     file = checkpoint_file(checkpoint)
     load_weights(model, weights_of(load_checkpoint(file), file), file)
+    switch_to_deploy(model.eval())
+    fold_batch_norms(model)
     # As in training: images are channels_last.
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.eval()
+    return model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def kind_of(model: nn.Module) -> Kind:
