@@ -91,8 +91,10 @@ class RepVGGBlock(Reparameterised):
     def switch_to_deploy(self) -> bool:
         if hasattr(self, "rbr_reparam"):
             return False
-        dense = self.rbr_dense.conv
-        pairs = [fused_kernel(part.conv, part.bn, 3) for part in (self.rbr_dense, self.rbr_1x1)]
+        (dense, norm), (point, point_norm) = self.rbr_dense.children(), self.rbr_1x1.children()
+        assert isinstance(dense, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(point, nn.Conv2d) and isinstance(point_norm, nn.BatchNorm2d)
+        pairs = [fused_kernel(dense, norm, 3), fused_kernel(point, point_norm, 3)]
         if self.rbr_identity is not None:
             pairs.append(fused_kernel(None, self.rbr_identity, 3, dense.groups))
         kernels, biases = zip(*pairs)
