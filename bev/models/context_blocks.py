@@ -73,9 +73,8 @@ class ContextBlock(nn.Module):
 
     def start(self) -> None:
         """Add nothing at first."""
-        last = self.channel_add_conv[-1]
-        nn.init.zeros_(last.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        for parameter in self.channel_add_conv[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""

@@ -63,9 +63,8 @@ def plain_conv(like: nn.Conv2d, kernel: Tensor, bias: Tensor) -> nn.Conv2d:
     """A convolution of stride, groups, dtype and device of ``like`` with that kernel and bias, "same" padding."""
     channels, groups = kernel.shape[1] * like.groups, like.groups
     size, weight = kernel.shape[-1], like.weight
-    conv = nn.Conv2d(
-        channels, len(kernel), size, like.stride, size // 2, groups=groups, device=weight.device, dtype=weight.dtype
-    )
+    stride, where = like.stride[0], {"device": weight.device, "dtype": weight.dtype}
+    conv = nn.Conv2d(channels, len(kernel), size, stride, size // 2, groups=groups, **where)  # type: ignore[arg-type]
     conv.weight.data, conv.bias.data = kernel.to(weight.dtype), bias.to(weight.dtype)  # type: ignore[union-attr]
     return conv
 

@@ -79,12 +79,12 @@ class InvertedResidual(nn.Module):
         project = conv_norm(expanded, out_channels, 1, norm=norm)
         layers += list(project) if version == 2 else [project]
         # torchvision's names: V2's four layers are flat, V3's project is one.
-        self.add_module("conv" if version == 2 else "block", nn.Sequential(*layers))
-        self.version = version
+        self.name = "conv" if version == 2 else "block"
+        self.add_module(self.name, nn.Sequential(*layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, out_channels, ceil(H / stride), ceil(W / stride))."""
-        result: Tensor = (self.conv if self.version == 2 else self.block)(x)
+        result: Tensor = getattr(self, self.name)(x)
         return x + result if self.shortcut else result
 
 
@@ -92,6 +92,7 @@ class _MobileNet(nn.Module):
     """``features`` whose strides 2, 4, 8, 16 and 32 end at the layers ``taps``."""
 
     features: nn.Sequential
+    classifier: nn.Sequential
     taps: list[int]
     out_indices: tuple[int, ...]
 

@@ -69,7 +69,10 @@ class RepVGGBlock(Reparameterised):
         if identity and stride == 1 and in_channels == out_channels:
             self.rbr_identity = nn.BatchNorm2d(in_channels)
         self.rbr_dense = _conv_norm(in_channels, out_channels, 3, stride, groups)
-        self.rbr_1x1 = _conv_norm(in_channels, out_channels, 1, stride, groups)
+        # Its stride is taken before it: the same numbers, and the backward pass of a strided 1x1 convolution of 3
+        # channels_last channels writes outside its memory on CPU (torch 2.13).
+        self.rbr_1x1 = _conv_norm(in_channels, out_channels, 1, 1, groups)
+        self.stride = stride
         self.se = SqueezeExcitation(out_channels, out_channels // 16, names=("down", "up")) if squeeze else None
         self.nonlinearity = build_activation(activation)
 
@@ -78,7 +81,8 @@ class RepVGGBlock(Reparameterised):
         if hasattr(self, "rbr_reparam"):
             result = self.rbr_reparam(x)
         else:
-            result = self.rbr_dense(x) + self.rbr_1x1(x)
+            step = self.stride
+            result = self.rbr_dense(x) + self.rbr_1x1(x if step == 1 else x[..., ::step, ::step])
             if self.rbr_identity is not None:
                 result = result + self.rbr_identity(x)
         return self.nonlinearity(result if self.se is None else self.se(result))
@@ -87,8 +91,10 @@ class RepVGGBlock(Reparameterised):
     def switch_to_deploy(self) -> bool:
         if hasattr(self, "rbr_reparam"):
             return False
-        dense = self.rbr_dense.conv
-        pairs = [fused_kernel(part.conv, part.bn, 3) for part in (self.rbr_dense, self.rbr_1x1)]
+        (dense, norm), (point, point_norm) = self.rbr_dense.children(), self.rbr_1x1.children()
+        assert isinstance(dense, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(point, nn.Conv2d) and isinstance(point_norm, nn.BatchNorm2d)
+        pairs = [fused_kernel(dense, norm, 3), fused_kernel(point, point_norm, 3)]
         if self.rbr_identity is not None:
             pairs.append(fused_kernel(None, self.rbr_identity, 3, dense.groups))
         kernels, biases = zip(*pairs)

@@ -59,7 +59,8 @@ class DenseDetector(Detector):
         """
         if batch.boxes is None:
             raise ValueError(f"pictures {batch.tokens} have no ground truth to learn from")
-        return self.head.loss(self(batch.images), batch.boxes)
+        losses: dict[str, Tensor] = self.head.loss(self(batch.images), batch.boxes)  # type: ignore[operator]
+        return losses
 
     def predict(self, batch: ImageBatch) -> list[Boxes2D]:  # type: ignore[override]
         """Boxes in the px of each file's picture, within it, by falling score."""

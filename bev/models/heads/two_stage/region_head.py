@@ -73,9 +73,10 @@ class SharedLayers(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         widths = [in_channels * roi_size**2, *[width] * depth]
-        self.shared_fcs = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:]))
+        layers = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:])]
+        self.shared_fcs = nn.ModuleList(layers)
         self.fc_cls, self.fc_reg = nn.Linear(widths[-1], num_classes + 1), nn.Linear(widths[-1], 4 * num_classes)
-        for layer in self.shared_fcs:
+        for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.fc_cls.weight, std=0.01)
@@ -136,8 +137,10 @@ class RegionHead(nn.Module):
         cls, box = self(levels, as_rois(proposals))
         counts = [len(p) for p in proposals]
         return [
-            self._image(*found, size)
-            for *found, size in zip(proposals, cls.float().softmax(-1).split(counts), box.split(counts), sizes_px)
+            self._image(p, scores, values, size)
+            for p, scores, values, size in zip(
+                proposals, cls.float().softmax(-1).split(counts), box.split(counts), sizes_px
+            )
         ]
 
     def _image(self, proposals: Tensor, scores: Tensor, values: Tensor, size_px: tuple[float, float]) -> Boxes2D:
