@@ -137,7 +137,8 @@ def match(scenes: Sequence[Sequence[Frame]], threshold: float | None) -> Events:
             false_boxes, number = false_boxes + false, number + 1
         offset, frames = offset + count, frames + number
     columns_ = [np.concatenate(c) for c in zip(*parts)] if parts else [np.zeros(0, np.int64)] * 3 + [np.zeros(0)] * 2
-    return Events(*columns_, frames, false_boxes)
+    objects, frame_of, kinds, distances, scores = columns_
+    return Events(objects, frame_of, kinds, distances, scores, frames, false_boxes)
 
 
 def thresholds_of(scores: np.ndarray, boxes: int, recall: np.ndarray) -> np.ndarray:
