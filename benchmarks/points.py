@@ -3,8 +3,8 @@
     python -m benchmarks.points [--threads 1] [--quick]
 
 Every contestant reads the same file, which ours wrote, into its own point cloud, or writes the same points from it, to
-a folder in memory where there is one (``/dev/shm``). Points: x, y, z, intensity float32. Times are of the processor, one
-thread.
+a folder in memory where there is one (``/dev/shm``). Points: x, y, z, intensity float32. Times are of the
+processor, one thread.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ Calls = dict[str, Callable[[], Any]]
 
 
 def made_points(count: int) -> PointCloud:
-    """Random points with an intensity of whole numbers, as nuScenes has it."""
+    """Random points with whole numbers as intensity."""
     rng = np.random.default_rng(0)
     xyz = rng.normal(0, 30, (count, 3)).astype(np.float32)
-    return PointCloud(torch.from_numpy(xyz), {"intensity": torch.from_numpy(rng.integers(0, 256, count).astype(np.float32))})
+    intensity = rng.integers(0, 256, count).astype(np.float32)
+    return PointCloud(torch.from_numpy(xyz), {"intensity": torch.from_numpy(intensity)})
 
 
 def open3d_calls(path: Path, out: Path) -> tuple[Calls, Calls]:

@@ -1,8 +1,8 @@
 """AMOTA of the tracker in space against nearest-neighbour matching, on a synthetic data set.
 
-Detections are the truth (``truth``: every box; ``visible``: those that have points, so with holes where something was
-hidden), and the visible truth worsened (``worsened``): boxes dropped, moved, turned, resized, with wrong velocities, and
-false ones added, with scores that overlap. AMOTA and identity switches are those of the official devkit. Baselines,
+Detections are the truth (``truth``: every box; ``visible``: those that have points, with holes where something was
+hidden), and the visible truth worsened (``worsened``): boxes dropped, moved, turned, resized, with wrong velocities,
+and false ones added, with scores that overlap. AMOTA and identity switches are those of the official devkit. Baselines,
 restated here:
 
 * ``nearest``: greedy nearest centre to where each track was last seen;

@@ -109,7 +109,8 @@ def draw_camera(
         _draw_boxes(canvas, layer, np.array([_SUPERSAMPLING, _SUPERSAMPLING, 1, 1])[:, None] * matrix)
     picture = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     if options.labels:
-        taken = [(0.0, 0.0, *_name_size(name, max(round(width / 34), 8)))] if name else []
+        plate = _name_size(name, max(round(width / 34), 8))
+        taken = [(0.0, 0.0, float(plate[0]), float(plate[1]))] if name else []
         _draw_captions(picture, layers, matrix, max(round(width / 36), 7), taken)
     if marks is not None:
         _draw_marks(picture, marks[0] * [scale[0], scale[1]], marks[1])

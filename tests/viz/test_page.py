@@ -99,8 +99,9 @@ def test_boxes_have_the_corners_of_python(data):
 
 
 def test_the_vehicle_is_filled_from_the_farthest_triangle_to_the_nearest(data):
-    body = """const orbit = { target: [0, 0, 0], azimuth: 0.3, elevation: 0.5, distance: 20, flat: false }, colours = [];
-        const ctx = { beginPath() {}, lineTo() {}, closePath() {}, stroke() {}, fill() { colours.push(this.fillStyle); } };
+    body = """const orbit = { target: [0, 0, 0], azimuth: 0.3, elevation: 0.5, distance: 20, flat: false };
+        const colours = [], none = () => {}, ctx = { beginPath: none, lineTo: none, closePath: none, stroke: none };
+        ctx.fill = () => colours.push(ctx.fillStyle);
         const matrix = viewer.orbitMatrix(orbit, 200, 120);
         viewer.drawMesh(ctx, matrix, data, 0.2);
         const depth = (t) => t.slice(0, 3).reduce((sum, p) => sum + viewer.apply(matrix, p)[2], 0);

@@ -45,18 +45,22 @@ def differences(ours: Evaluation, scores: Scores, curves: Mapping[str, list[Curv
     return found, compared
 
 
-def score_differences(ours: Scores, official: Scores) -> tuple[list[Difference], int]:
-    """Every number of ``official`` (by name, and by class under ``classes``) against ours; as :func:`differences`."""
+def score_differences(ours: Scores, official: Scores, tolerance: float = 0.0) -> tuple[list[Difference], int]:
+    """Every number of ``official`` (by name, and by class under ``classes``) against ours; as :func:`differences`.
+
+    Args:
+        tolerance: differences up to it are none.
+    """
     mine, theirs = _flat(ours), _flat(official)
     names = [name for name in mine if name in theirs]
-    found = [Difference(n, mine[n], theirs[n]) for n in names if not _same(mine[n], theirs[n])]
+    found = [Difference(n, mine[n], theirs[n]) for n in names if not _same(mine[n], theirs[n], tolerance)]
     return found, len(names)
 
 
-def describe(found: list[Difference], compared: int) -> str:
+def describe(found: list[Difference], compared: int, how: str = "to the last bit") -> str:
     """The comparison in words, one line a difference."""
     if not found:
-        return f"official devkit: all {compared} numbers are equal to the last bit"
+        return f"official devkit: all {compared} numbers are equal {how}"
     lines = [f"official devkit: {len(found)} differences in {compared} numbers (ours, official, difference)"]
     lines += [f"  {d.name}: {d.ours!r}, {d.official!r}, {d.ours - d.official:.3g}" for d in found]
     return "\n".join(lines)
@@ -68,5 +72,5 @@ def _flat(scores: Scores) -> dict[str, Any]:
     return flat
 
 
-def _same(a: float, b: float) -> bool:
-    return bool(a == b or (np.isnan(a) and np.isnan(b)))
+def _same(a: float, b: float, tolerance: float = 0.0) -> bool:
+    return bool(a == b or abs(a - b) <= tolerance or (np.isnan(a) and np.isnan(b)))

@@ -26,14 +26,15 @@ def class_frames(truth: Tracks, predicted: Tracks, name: str, limit_m: float) ->
             true = [box for box in boxes if box.tracking_name == name]
             found = [box for box in predicted[token][time] if box.tracking_name == name]
             first, second = (np.array([b.translation[:2] for b in g], float).reshape(-1, 2) for g in (true, found))
-            numbers = [
-                np.array([known.setdefault(b.tracking_id, len(known)) for b in group], np.int64)
-                for known, group in ((objects, true), (tracks, found))
-            ]
             scores = np.array([box.tracking_score for box in found], float)
-            frames.append(Frame(*numbers, scores, centre_distances(first, second, limit_m)))
+            distance = centre_distances(first, second, limit_m)
+            frames.append(Frame(_numbers(true, objects), _numbers(found, tracks), scores, distance))
         scenes.append(frames)
     return scenes
+
+
+def _numbers(boxes: list[Any], known: dict[str, int]) -> np.ndarray:
+    return np.array([known.setdefault(box.tracking_id, len(known)) for box in boxes], np.int64)
 
 
 def class_curves(scenes: list[list[Frame]], config: Any) -> Curves | None:

@@ -1,7 +1,7 @@
 """AMOTA, AMOTP and the CLEAR MOT numbers of nuScenes.
 
-Boxes are filtered and tracks completed by the devkit's own code; the counting is ours (`clear_mot.py`), bit for bit as
-that of the devkit, which may run beside it.
+Boxes are filtered and tracks completed by the devkit's own code; the counting is ours (`clear_mot.py`) and agrees
+with that of the devkit, which may run beside it.
 """
 
 from __future__ import annotations

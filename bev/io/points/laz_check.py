@@ -12,7 +12,7 @@ from bev.io.errors import FileError
 
 _LASZIP = 22204  # number of the record that describes the compression
 _LAYERED = 3
-# Layers of a chunk by type of item: positions and flags, colour, colour and near infrared, waveform; bytes have one each.
+# Layers of a chunk by type of item: positions and flags, colour, colour and infrared, waveform; bytes have one each.
 _LAYERS = {10: 9, 11: 1, 12: 2, 13: 1}
 _BYTES = 14
 
