@@ -113,7 +113,7 @@ def markdown(result: dict[str, Any]) -> str:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All contestants; the result as it is written."""
     example = prepare_export(CONFIG, args.weights, size_px=SIZE)
-    notes: list[str] = []
+    notes = ["torch.compile is left out (--no-compile)."] if args.no_compile else []
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         calls = {OFFICIAL: official(args.weights, example.images.numpy()), **exported(example, Path(folder))}
         calls |= in_torch(example)
