@@ -77,8 +77,8 @@ def _backward(  # type: ignore[no-untyped-def]
     number = tl.load(picture + roi)
     live = (bins < down * across) & (number >= 0) & (number < batch)
     right, below = tl.load(counts + 2 * roi), tl.load(counts + 2 * roi + 1)
-    place = (roi * channels + lane)[None] * (down * across) + bins[:, None]
-    above = tl.load(grad + place, live[:, None] & (lane < channels)[None], 0.0).to(WIDE)
+    source = (roi * channels + lane)[None] * (down * across) + bins[:, None]
+    above = tl.load(grad + source, live[:, None] & (lane < channels)[None], 0.0).to(WIDE)
     above = above / tl.maximum(right * below, 1)
     for sample in range(right * below):
         y0, y1, fy, x0, x1, fx, inside = _sample(

@@ -5,6 +5,8 @@ Values and gradients are held to the plain forms in float64, indices to them in 
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
 import time
 
@@ -12,7 +14,10 @@ import torch
 from torch import Tensor
 
 from bev.ops import focal_loss, point_sets
+from bev.ops import points_in_boxes as membership
 from bev.ops import roi_align as regions
+from bev.ops.carafe import _carafe_reference, carafe
+from bev.ops.roi_pool import roi_pool
 from bev.ops.triton import takes
 from tests.ops.triton.fused_kernels import DEVICE, _compare
 
@@ -109,7 +114,77 @@ def check_point_sets() -> None:
     assert torch.equal(same, torch.arange(3, device=DEVICE).expand(2, 2, 3))
 
 
-CHECKS = (check_roi_align, check_focal_loss, check_point_sets)
+def check_points_in_boxes() -> None:
+    """Several tiles of points and boxes that overlap; top and sides exactly; points and boxes that are none."""
+    points, boxes = _random(2, 140, 3) * 3, torch.rand(2, 19, 7, device=DEVICE) * 4
+    boxes[..., :3] -= 2
+    boxes[0, 0] = torch.tensor([0, 0, 0, 2, 2, 2, 0.0])
+    points[0, :4] = torch.tensor([[0, 0, 1.0], [1, 0, 0], [torch.nan, 0, 0], [0, -0.5, -1]])
+    inside = membership.points_in_boxes(points, boxes)
+    assert torch.equal(inside, membership.points_in_boxes(points.double(), boxes.double()))
+    assert inside[0, :4, 0].tolist() == [True, False, False, True]
+    first = membership.box_of_points(points, boxes)
+    assert torch.equal(first, membership.box_of_points(points.double(), boxes.double())) and (first > 0).any()
+    assert membership.points_in_boxes(points[:, :0], boxes).shape == (2, 0, 19)
+    assert (membership.box_of_points(points, boxes[:, :0]) == -1).all()
+
+
+def check_carafe() -> None:
+    """Groups of more channels than a block has, kernels wider than the map, more pixels than a block has."""
+    for dtype, shape, groups, side, scale in (
+        (torch.float32, (2, 36, 4, 5), 2, 3, 2),
+        (torch.float32, (1, 1, 2, 3), 1, 5, 1),
+        (torch.float16, (1, 4, 3, 3), 2, 3, 3),
+        (torch.bfloat16, (1, 3, 9, 8), 1, 3, 1),
+    ):
+        masks = _random(shape[0], groups * side**2, shape[2] * scale, shape[3] * scale).to(dtype)
+        ours = lambda x, m: carafe(x, m, side, scale)  # noqa: B023, E731
+        plain = lambda x, m: _plain_carafe(x, m, groups, side, scale)  # noqa: B023, E731
+        _compare(f"carafe {shape}", dtype, [_random(*shape, dtype=dtype), masks], ours, plain)
+    assert carafe(_random(0, 2, 3, 3), _random(0, 9, 3, 3), 3, 1).shape == (0, 2, 3, 3)
+
+
+def _plain_carafe(maps: Tensor, masks: Tensor, groups: int, side: int, scale: int) -> Tensor:
+    """One group after another: the plain form tells groups apart by the channels that are left."""
+    parts = zip(maps.chunk(groups, 1), masks.chunk(groups, 1))
+    return torch.cat([_carafe_reference(x, m, side, scale) for x, m in parts], 1)
+
+
+def check_roi_pool() -> None:
+    """Bins of none, one and many cells, ties, several blocks of channels, unknown pictures."""
+    rois = torch.tensor(ROIS, device=DEVICE)
+    for dtype, channels in ((torch.float32, 130), (torch.float16, 3)):
+        maps = _random(2, channels, 7, 9, dtype=dtype).mul(4).round().div(4)
+        ours = lambda x: roi_pool(x, rois, (3, 2), 0.25)  # noqa: E731
+        _compare("roi pool", dtype, [maps], ours, lambda x: _plain_pool(x, rois.tolist(), (3, 2), 0.25))
+    maps[0, 1, 3, 3] = torch.nan
+    result = roi_pool(maps, torch.tensor([[0.0, 0, 0, 32, 32], [-1, 0, 0, 32, 32], [1, 0, 0, 32, 32]], device=DEVICE), 1)
+    assert result.isnan()[..., 0, 0].tolist() == [[False, True, False], [True] * 3, [False] * 3]
+
+
+def _plain_pool(maps: Tensor, rois: list[list[float]], bins: tuple[int, int], scale: float) -> Tensor:
+    """Cells by their definition; ``max`` of torch's flat cells gives its gradient to the first of equal ones."""
+    parts = []
+    for number, x1, y1, x2, y2 in rois:
+        for i, j in itertools.product(range(bins[0]), range(bins[1])):
+            edges = []
+            for low, high, size, bin_, count in ((y1, y2, 7, i, bins[0]), (x1, x2, 9, j, bins[1])):
+                step = (high + 1 - low) * scale / count
+                ends = math.floor(low * scale + bin_ * step), math.ceil(low * scale + (bin_ + 1) * step)
+                edges.append(slice(*(min(max(end, 0), size) for end in ends)))
+            cut = maps[int(number), :, edges[0], edges[1]].flatten(1)
+            parts.append(cut.max(1).values if cut.numel() and x2 >= x1 else cut.sum(1))
+    return torch.stack(parts).view(len(rois), *bins, -1).permute(0, 3, 1, 2)
+
+
+CHECKS = (
+    check_roi_align,
+    check_focal_loss,
+    check_point_sets,
+    check_points_in_boxes,
+    check_carafe,
+    check_roi_pool,
+)
 
 if __name__ == "__main__":
     assert takes(DEVICE), "neither CUDA nor TRITON_INTERPRET=1"
