@@ -29,6 +29,11 @@ class ConfigError(ValueError):
 def suggest(name: str, valid: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest valid name, else the list of valid names."""
     names = sorted(set(valid))
+    if short.startswith(("Sparse", "SubM")):
+        raise ConfigError(
+            f"config key '{path}.type' names {name!r}, which is not registered; sparse 3D convolution is not offered "
+            "(docs/operators.md): pillars, voxels reduced to a plane, or mmdet3d with compiled spconv are the ways"
+        )
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(names) or 'none'}"
 
@@ -85,6 +90,11 @@ def _find(name: str, registry: Registry, path: str) -> Any:
         if short in candidate.module_dict:
             return candidate.module_dict[short]
     known = [key for candidate in registries for key in candidate.module_dict]
+    if short.startswith(("Sparse", "SubM")):
+        raise ConfigError(
+            f"config key '{path}.type' names {name!r}, which is not registered; sparse 3D convolution is not offered "
+            "(docs/operators.md): pillars, voxels reduced to a plane, or mmdet3d with compiled spconv are the ways"
+        )
     near = difflib.get_close_matches(short, known, n=1, cutoff=0.6)
     hint = (
         f"; did you mean {near[0]!r}?"

@@ -32,7 +32,7 @@ def sigmoid_focal_loss(logits: Tensor, label: Tensor, gamma: float = 2.0, alpha:
         shapes = f"{tuple(logits.shape)} and {tuple(label.shape)}"
         raise ValueError(f"sigmoid_focal_loss: expected logits (M, C) and labels (M,), got {shapes}")
     if takes(logits.device) and logits.numel():
-        return _focal_loss(logits, label, gamma, alpha)
+        return _focal_loss(logits.contiguous(), label, gamma, alpha)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return _focal_loss(wide, label, gamma, alpha).to(logits.dtype)
 

@@ -122,7 +122,7 @@ def _three_nn(target_m: Tensor, source_m: Tensor) -> tuple[Tensor, Tensor]:
 
 @_three_nn.register_fake
 def _(target_m: Tensor, source_m: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(target_m), torch.empty_like(target_m, dtype=torch.int64)
+    return target_m.new_empty(target_m.shape), target_m.new_empty(target_m.shape, dtype=torch.int64)
 
 
 def _squared_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def _edges(rois_px: Tensor, axis: int, bins: int, spatial_scale: float, maps: Te
     step, number = (end - start) / bins, torch.arange(bins, device=rois_px.device)
     first = (number * step + start).floor().clamp(0, size)
     last = ((number + 1) * step + start).ceil().clamp(0, size)
-    return torch.stack([first, torch.where(proper, last, first)], -1).long().tolist()
+    return torch.stack([first, torch.where(proper, last, first)], -1).long()
 
 
 @roi_pool_with_source.register_fake

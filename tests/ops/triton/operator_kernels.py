@@ -132,9 +132,9 @@ def check_points_in_boxes() -> None:
 def check_carafe() -> None:
     """Groups of more channels than a block has, kernels wider than the map, more pixels than a block has."""
     for dtype, shape, groups, side, scale in (
-        (torch.float32, (2, 36, 4, 5), 2, 3, 2),
-        (torch.float32, (1, 1, 2, 3), 1, 5, 1),
-        (torch.float16, (1, 4, 3, 3), 2, 3, 3),
+        (torch.float32, (1, 36, 4, 5), 2, 3, 2),
+        (torch.float32, (2, 1, 2, 3), 1, 5, 1),
+        (torch.float16, (1, 2, 2, 2), 2, 1, 3),
         (torch.bfloat16, (1, 3, 9, 8), 1, 3, 1),
     ):
         masks = _random(shape[0], groups * side**2, shape[2] * scale, shape[3] * scale).to(dtype)
@@ -177,7 +177,23 @@ def _plain_pool(maps: Tensor, rois: list[list[float]], bins: tuple[int, int], sc
     return torch.stack(parts).view(len(rois), *bins, -1).permute(0, 3, 1, 2)
 
 
+def check_registration() -> None:
+    """Fake kernels and schemas of what has a kernel and no other registered form."""
+    points, centers, boxes = _random(2, 9, 3), _random(2, 3, 4).transpose(1, 2)[:, :, :3], _random(2, 3, 7)
+    maps, masks = _random(1, 2, 3, 3).requires_grad_(), _random(1, 9, 6, 6).requires_grad_()
+    for operator, inputs in (
+        (torch.ops.bev.ball_query.default, (points, centers, 0.0, 1.0, 4)),
+        (torch.ops.bev.three_nn.default, (centers, points)),
+        (torch.ops.bev.points_in_boxes.default, (points, boxes)),
+        (torch.ops.bev.box_of_points.default, (points, boxes)),
+        (torch.ops.bev.carafe.default, (maps, masks, 3, 2)),
+    ):
+        torch.library.opcheck(operator, inputs, test_utils=("test_schema", "test_faketensor"))
+    torch.library.opcheck(torch.ops.bev.carafe.default, (maps, masks, 3, 2), test_utils="test_autograd_registration")
+
+
 CHECKS = (
+    check_registration,
     check_roi_align,
     check_focal_loss,
     check_point_sets,
