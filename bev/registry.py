@@ -29,11 +29,6 @@ class ConfigError(ValueError):
 def suggest(name: str, valid: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest valid name, else the list of valid names."""
     names = sorted(set(valid))
-    if short.startswith(("Sparse", "SubM")):
-        raise ConfigError(
-            f"config key '{path}.type' names {name!r}, which is not registered; sparse 3D convolution is not offered "
-            "(docs/operators.md): pillars, voxels reduced to a plane, or mmdet3d with compiled spconv are the ways"
-        )
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(names) or 'none'}"
 
@@ -93,7 +88,7 @@ def _find(name: str, registry: Registry, path: str) -> Any:
     if short.startswith(("Sparse", "SubM")):
         raise ConfigError(
             f"config key '{path}.type' names {name!r}, which is not registered; sparse 3D convolution is not offered "
-            "(docs/operators.md): pillars, voxels reduced to a plane, or mmdet3d with compiled spconv are the ways"
+            "(docs/operators.md): take pillars, or mmdet3d with the compiled mmcv"
         )
     near = difflib.get_close_matches(short, known, n=1, cutoff=0.6)
     hint = (

@@ -1,7 +1,8 @@
 """Features of regions of interest: bilinear samples averaged (or their maximum) in each bin, upright or rotated.
 
 The mean of a bin is a bag of weighted pixels, so that on CPU it runs as ``embedding_bag`` over the maps seen as rows of
-pixels (a view where they are channels_last, else one copy), and on CUDA as one Triton kernel. The maximum is plain torch.
+pixels (a view where they are channels_last, else one copy), and on CUDA as one Triton kernel. The maximum is plain
+torch.
 """
 
 from __future__ import annotations

@@ -118,12 +118,12 @@ def _fine(device: torch.device, dtype: torch.dtype, quick: bool) -> tuple[Any, .
 
 CASES = [
     Case(
-        "roi_align", "Faster R-CNN: 1000 regions of 2x256x200x304, 7x7 bins", _regions(7, 200, 304, 1000), _plain_align,
-        _our_align, _align_bytes,
+        "roi_align", "Faster R-CNN: 1000 regions of 2x256x200x304, 7x7 bins",
+        _regions(7, 200, 304, 1000), _plain_align, _our_align, _align_bytes,
     ),
     Case(
-        "roi_pool", "100 regions of 2x256x50x76, 7x7 bins", _regions(7, 50, 76, 100), _plain_pool, roi_pool, _align_bytes,
-        dtypes=_ONE,
+        "roi_pool", "100 regions of 2x256x50x76, 7x7 bins", _regions(7, 50, 76, 100), _plain_pool, roi_pool,
+        _align_bytes, dtypes=_ONE,
     ),
     Case(
         "sigmoid_focal_loss", "RetinaNet: 44800 anchors, 80 classes", _logits, _focal_loss_reference,

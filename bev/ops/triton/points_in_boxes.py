@@ -27,7 +27,9 @@ def _inside(points, boxes, frame, point, box, count, number):  # type: ignore[no
 
 
 @triton.jit
-def _members(points, boxes, out, count, number, POINTS: tl.constexpr, BOXES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _members(  # type: ignore[no-untyped-def]
+    points, boxes, out, count, number, POINTS: tl.constexpr, BOXES: tl.constexpr
+):
     frame = tl.program_id(2).to(tl.int64)
     point, box = tl.program_id(0) * POINTS + tl.arange(0, POINTS), tl.program_id(1) * BOXES + tl.arange(0, BOXES)
     inside = _inside(points, boxes, frame, point, box, count, number)
@@ -36,7 +38,9 @@ def _members(points, boxes, out, count, number, POINTS: tl.constexpr, BOXES: tl.
 
 
 @triton.jit
-def _first(points, boxes, out, count, number, POINTS: tl.constexpr, BOXES: tl.constexpr):  # type: ignore[no-untyped-def]
+def _first(  # type: ignore[no-untyped-def]
+    points, boxes, out, count, number, POINTS: tl.constexpr, BOXES: tl.constexpr
+):
     frame = tl.program_id(1).to(tl.int64)
     point = tl.program_id(0) * POINTS + tl.arange(0, POINTS)
     first = tl.full((POINTS,), number, tl.int32)

@@ -29,7 +29,9 @@ def _axis(cells, size):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _sample(frames, roi, row, column, sample, right, below, down, across, height, width):  # type: ignore[no-untyped-def]
+def _sample(  # type: ignore[no-untyped-def]
+    frames, roi, row, column, sample, right, below, down, across, height, width
+):
     """Both cells and the distance along y and x of one sample of every bin, and whether it is read."""
     center_x, center_y = tl.load(frames + 6 * roi), tl.load(frames + 6 * roi + 1)
     cos, sin = tl.load(frames + 6 * roi + 4), tl.load(frames + 6 * roi + 5)

@@ -1,4 +1,4 @@
-"""Largest value of every bin of regions on the GPU: a bin and a block of channels a program, nothing read on the host."""
+"""Largest value of every bin of regions on the GPU: a bin and a block of channels a program."""
 
 from __future__ import annotations
 
