@@ -24,7 +24,8 @@ def read_pts(path: Path) -> PointCloud:
     Positions are float64; ``intensity`` is int32 where all values are whole; ``rgb`` is (P, 3) uint8.
 
     Raises:
-        FileError: neither a count nor a point in front, or fewer or more lines than it states, or other than 3, 4, 6 or 7 values a line.
+        FileError: neither a count nor a point in front, fewer or more lines than stated, or other than 3, 4, 6 or 7
+            values a line.
     """
     path = Path(path)
     lines = [line for line in decode_lines(read_bytes(path), str(path)) if line]
