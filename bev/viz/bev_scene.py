@@ -119,7 +119,7 @@ def build_scene(
     if overlay.marks is not None:
         parts.append(Layer("marks", _marks(overlay.marks, line_m)))
     camera = _free_camera(options, frame) if options.view == "free" else None
-    return Scene(tuple(parts), _ring_labels(options.range_m, frame), frame.forward_xy, options.range_m, camera)
+    return Scene(tuple(parts), _ring_labels(options.range_m, frame, camera), frame.forward_xy, options.range_m, camera)
 
 
 def _free_camera(options: DrawOptions, frame: RefFrame) -> Camera:
@@ -174,10 +174,13 @@ def _rings(range_m: float, ground_m: float, line_m: float) -> Mesh:
     return join([*rings, beams(ends[:2], ends[2:], line_m * 0.4, GRID.mixed(GROUND, 0.35))])
 
 
-def _ring_labels(range_m: float, frame: RefFrame) -> tuple[Label, ...]:
-    forward = np.array(frame.forward_xy)
-    right = np.array([forward[1], -forward[0]])
-    direction = (right - forward) / np.sqrt(2)  # behind and to the right: seldom where the objects are
+def _ring_labels(range_m: float, frame: RefFrame, camera: Camera | None) -> tuple[Label, ...]:
+    if camera is None:
+        ahead, turn_rad = np.array(frame.forward_xy), 0.75 * np.pi  # behind, right: seldom where the objects are
+    else:
+        ahead, turn_rad = np.subtract(camera.target_m, camera.eye_m)[:2], np.radians(40)  # far rings are there to see
+        ahead = ahead / np.linalg.norm(ahead)
+    direction = np.cos(turn_rad) * ahead + np.sin(turn_rad) * np.array([ahead[1], -ahead[0]])
     places = [(radius, direction * radius) for radius in ring_radii_m(range_m)]
     return tuple(Label(f"{r:g} m", (float(xy[0]), float(xy[1]), frame.ground_m)) for r, xy in places)
 

@@ -17,18 +17,28 @@ from bev.viz.text import Picture, blend, draw_text, text_size
 
 
 def label_bev(picture: Picture, scene: Scene) -> None:
-    """Write the scene's labels into its picture, in place."""
+    """Write the scene's labels into its picture, in place; one that would all but touch an earlier one is left out."""
     side = picture.shape[0]
     text_px = max(round(side / 42), 8)
+    taken: list[tuple[int, int, int, int]] = []
     for label in scene.labels:
         place = label_place(scene, np.array(label.xyz_m))
         if place is None:
             continue
         width, height = text_size(label.text, text_px)
         x, y = round(side / 2 * (1 + place[0]) - width / 2), round(side / 2 * (1 - place[1]) - height / 2)
+        place_px = (x, y, x + width, y + height)
+        if any(_near(place_px, other, text_px) for other in taken):
+            continue  # in perspective far rings lie close together
+        taken.append(place_px)
         # The ring is interrupted, points and boxes shine through.
         blend(picture, (x - 2, y), np.full((height, width + 4), 0.7, np.float32), GROUND)
         draw_text(picture, label.text, (x, y), text_px, MUTED_INK)
+
+
+def _near(one: tuple[int, int, int, int], other: tuple[int, int, int, int], gap_px: int) -> bool:
+    """Whether two places (left, top, right, bottom) are less than a gap apart."""
+    return all(one[k] < other[k + 2] + gap_px and other[k] < one[k + 2] + gap_px for k in (0, 1))
 
 
 def label_place(scene: Scene, xyz_m: Array) -> tuple[float, float] | None:

@@ -85,6 +85,13 @@ def test_formats_without_types_keep_values(tmp_path: Path, name: str) -> None:
     assert_same(cloud, read_points(tmp_path / name), types=False)
 
 
+def test_pts_without_a_count(tmp_path: Path) -> None:
+    (tmp_path / "a.pts").write_text("1 2 3 -5 1 2 3\r\n4 5 6 -6 4 5 6\r\n")
+    cloud = read_points(tmp_path / "a.pts")
+    assert cloud.xyz_m.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert cloud.fields["intensity"].tolist() == [-5, -6] and cloud.fields.keys() == {"intensity", "rgb"}
+
+
 def test_ptx_scans_are_joined_in_the_common_frame(tmp_path: Path) -> None:
     scan = "2\n1\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n1 0 0 0\n0 1 0 0\n0 0 1 0\n{} 0 0 1\n1 2 3 0.5\n4 5 6 0.25\n"
     (tmp_path / "a.ptx").write_text(scan.format(0) + scan.format(10))

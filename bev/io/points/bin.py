@@ -5,13 +5,14 @@ Own code: one `numpy.fromfile`, which no library beats.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bev.io.errors import FileError
-from bev.io.points.columns import cast_exactly, make_cloud, table_of, to_numpy, whole_file
+from bev.io.points.columns import UNITS, cast_exactly, to_numpy, to_tensor, whole_file, write_records
 from bev.structures import PointCloud
 
 KITTI = ("intensity",)
@@ -32,17 +33,19 @@ def read_bin(path: Path, columns: Sequence[str] | None = None) -> PointCloud:
     """
     path = Path(path)
     try:
-        table = np.fromfile(path, "<f4")
-        size = path.stat().st_size
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            table = np.fromfile(file, "<f4")
     except OSError as error:
         raise FileError(f"{path}: cannot read the points: {error.strerror or error}") from error
     names = tuple(columns) if columns is not None else _guess(path, size, table)
     width = 3 + len(names)
     if size % (4 * width):
         raise FileError(f"{path}: {size} bytes is not a multiple of {4 * width}, {width} float32 a point")
-    table = table.reshape(-1, width)
-    fields = {name: table[:, 3 + k] for k, name in enumerate(names)}
-    return make_cloud(table[:, :3], fields, units=_UNITS.get(names))
+    rows = to_tensor(table.reshape(-1, width))
+    known = {**UNITS, **_UNITS.get(names, {})}
+    units = {name: known[name] for name in names if name in known}
+    return PointCloud(rows[:, :3], {name: rows[:, 3 + k] for k, name in enumerate(names)}, units=units)
 
 
 def _guess(path: Path, size: int, table: np.ndarray) -> tuple[str, ...]:
@@ -75,9 +78,9 @@ def write_bin(cloud: PointCloud, path: Path, columns: Sequence[str] | None = Non
     names = _columns(cloud, columns, path)
     xyz, fields = to_numpy(cloud)
     none = np.zeros(len(cloud), np.float32)
-    columns_f4 = [*xyz.T, *(fields.get(name, none) for name in names)]
+    table = [*xyz.T, *(fields.get(name, none) for name in names)]
     with whole_file(path) as file:
-        file.write(table_of([column.astype("<f4", copy=False) for column in columns_f4]).data)
+        write_records(file, table, np.dtype([(f"f{k}", "<f4") for k in range(len(table))]))
 
 
 def _columns(cloud: PointCloud, columns: Sequence[str] | None, path: Path) -> tuple[str, ...]:

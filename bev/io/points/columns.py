@@ -17,7 +17,7 @@ from bev.structures import PointCloud
 Columns = dict[str, np.ndarray]
 # From here on neighbouring float32 are further apart than 1 mm.
 _FLOAT32_MILLIMETRES_M = 1 << 14
-_CHUNK_ROWS = 1 << 13
+_CHUNK_ROWS = 1 << 15
 
 # Units by field name, where the name leaves no doubt; a format adds those that its specification states.
 UNITS = {
@@ -52,14 +52,16 @@ def read_bytes(path: Path) -> bytes:
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes its name only when it is complete; its folder is made."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def to_tensor(column: np.ndarray) -> torch.Tensor:
@@ -151,36 +153,38 @@ def _within(column: np.ndarray, dtype: np.dtype) -> bool:
     return not column.size or (int(column.min()) >= info.min and int(column.max()) <= info.max)
 
 
-def table_of(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """C columns (P,) of one type as the table (P, C); without a copy where they already are the columns of one."""
-    rows, width, dtype = len(columns[0]), len(columns), columns[0].dtype
-    start = columns[0].__array_interface__["data"][0]
-    row = width * dtype.itemsize
-    if all(
-        column.strides == (row,) and column.__array_interface__["data"][0] == start + k * dtype.itemsize
-        for k, column in enumerate(columns)
-    ):
-        return np.lib.stride_tricks.as_strided(columns[0], (rows, width), (row, dtype.itemsize))
-    table = np.empty((rows, width), dtype)
-    for begin in range(0, rows, _CHUNK_ROWS):  # Small enough to stay in the cache while every column is filled in.
-        for k, column in enumerate(columns):
-            table[begin : begin + _CHUNK_ROWS, k] = column[begin : begin + _CHUNK_ROWS]
-    return table
+def write_records(file: BinaryIO, columns: Sequence[np.ndarray], record: np.dtype) -> None:
+    """Write C columns, (P,) or (P, K), as P records.
 
-
-def records_of(columns: Sequence[np.ndarray], record: np.dtype) -> np.ndarray:
-    """C columns, (P,) or (P, K), as P records; of one type and width as a plain table, which may be there already.
+    Columns that already lie in memory as such records are written from there; others are put together piece by piece
+    in one small buffer, which stays in the cache and spares a second copy of the cloud.
 
     Args:
         record: packed, with a field for each column in their order.
     """
-    kinds = {column.dtype for column in columns} | {record[k].base for k in range(len(columns))}
-    if len(kinds) == 1 and columns[0].dtype.isnative and all(column.ndim == 1 for column in columns):
-        return table_of(columns)
-    records = np.empty(len(columns[0]), record)
-    for name, column in zip(record.names or (), columns):
-        records[name] = column.reshape(records[name].shape)
-    return records
+    if (table := _table_under(columns, record)) is not None:
+        file.write(table.data)
+        return
+    names = record.names or ()
+    flat = [column.reshape(len(column), *record[name].shape) for name, column in zip(names, columns)]
+    piece = np.empty(min(len(flat[0]), _CHUNK_ROWS), record)
+    for begin in range(0, len(flat[0]), _CHUNK_ROWS):
+        rows = min(len(flat[0]) - begin, _CHUNK_ROWS)
+        for name, column in zip(names, flat):
+            piece[name][:rows] = column[begin : begin + rows]
+        file.write(piece[:rows].view(np.uint8).data)
+
+
+def _table_under(columns: Sequence[np.ndarray], record: np.dtype) -> np.ndarray | None:
+    """The (P, C) table whose columns these are, where they are and it holds what the records would."""
+    types = {record[k] for k in range(len(columns))}
+    row, first = record.itemsize, columns[0]
+    start = first.__array_interface__["data"][0]
+    for k, column in enumerate(columns):
+        at = start + k * first.itemsize
+        if column.strides != (row,) or column.__array_interface__["data"][0] != at or {column.dtype} != types:
+            return None
+    return np.lib.stride_tricks.as_strided(first, (len(first), len(columns)), (row, first.itemsize))
 
 
 def split_wide(fields: Columns) -> tuple[Columns, dict[str, int]]:

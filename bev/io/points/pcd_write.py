@@ -8,7 +8,7 @@ import numpy as np
 
 from bev.io.errors import FileError
 from bev.io.points import lzf
-from bev.io.points.columns import Columns, records_of, to_numpy, whole_file
+from bev.io.points.columns import Columns, to_numpy, whole_file, write_records
 from bev.io.points.pcd_header import DEFAULT_VIEWPOINT, ENCODINGS, Encoding, PCDHeader, format_header
 from bev.io.points.text import write_rows
 from bev.structures import PointCloud
@@ -43,7 +43,7 @@ def write_pcd(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
                 file, [c for w, column in zip(widths, columns.values()) for c in column.reshape(len(column), w).T]
             )
         elif encoding == "binary":
-            file.write(records_of(list(columns.values()), header.record).data)
+            write_records(file, list(columns.values()), header.record)
         else:
             plain = b"".join(np.ascontiguousarray(c, t).tobytes() for c, t in zip(columns.values(), types))
             packed = lzf.compress(plain)

@@ -20,10 +20,10 @@ from bev.io.points.columns import (
     part_clashes,
     positions,
     read_bytes,
-    records_of,
     split_wide,
     to_numpy,
     whole_file,
+    write_records,
     xyz_of_records,
 )
 from bev.io.points.ply_header import (
@@ -188,7 +188,7 @@ def write_ply(cloud: PointCloud, path: Path, encoding: Encoding | None = None) -
         if encoding == "ascii":
             write_rows(file, list(columns.values()))
             return
-        file.write(records_of(list(columns.values()), vertex.record(order)).data)
+        write_records(file, list(columns.values()), vertex.record(order))
 
 
 def _ply_columns(cloud: PointCloud) -> tuple[Columns, dict[str, int]]:

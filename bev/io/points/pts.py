@@ -20,10 +20,12 @@ _INT32 = np.iinfo(np.int32)
 def read_pts(path: Path) -> PointCloud:
     """Read a PTS file; of several scans the points follow each other, and ``scan`` (int32) says which they are of.
 
+    A file without any count, whose first line is a point, is one scan of all its lines.
     Positions are float64; ``intensity`` is int32 where all values are whole; ``rgb`` is (P, 3) uint8.
 
     Raises:
-        FileError: no count in front, or fewer or more lines than it states, or other than 3, 4, 6 or 7 values a line.
+        FileError: neither a count nor a point in front, fewer or more lines than stated, or other than 3, 4, 6 or 7
+            values a line.
     """
     path = Path(path)
     lines = [line for line in decode_lines(read_bytes(path), str(path)) if line]
@@ -32,6 +34,8 @@ def read_pts(path: Path) -> PointCloud:
     rows: list[str] = []
     counts: list[int] = []
     at = 0
+    if len(lines[0].replace(",", " ").split()) >= 3:  # a point: the count was left out, as many programs do
+        rows, counts, at = lines, [len(lines)], len(lines)
     while at < len(lines):
         count = _count(lines[at], at, path)
         if at + 1 + count > len(lines):
