@@ -6,10 +6,17 @@ PYTHON ?= $(shell command -v python3 || command -v python)
 TORCH ?= torch==2.13.0
 EXTRAS ?= nuscenes,viz,train
 # What the tests need besides, so that nothing is skipped for want of a package.
-TEST_EXTRAS ?= coco,dev,export,points,pretrained,triton
+TEST_EXTRAS ?= coco,dev,export,mmdet3d,points,pretrained,triton
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTABLE := .venv/.testable
+
+# Packages of the extras bring two builds of cv2 into one folder; the last one written is the one without a GUI.
+define CV2_WITHOUT_GUI
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+	"opencv-python-headless==$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check 2>/dev/null \
+	| sed -n 's/^opencv-python-headless==//p')"
+endef
 
 .PHONY: help install lint test demo gpu bench-synthetic bench-bccd clean
 
@@ -27,15 +34,13 @@ $(INSTALLED): setup.cfg pyproject.toml
 	@# torch alone first: where its CPU build is what the name gives, nothing later may pull another one.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS)]"
-	@# Two of the packages above bring two builds of cv2 into one folder; the last one written is the one without a GUI.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
-		"opencv-python-headless==$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check 2>/dev/null \
-		| sed -n 's/^opencv-python-headless==//p')"
+	$(CV2_WITHOUT_GUI)
 	@bash tools/install_system_packages.sh
 	@echo $$(( $$(date +%s) - $$(cat .install-start) )) > $@ && rm -f .install-start
 
 $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$(EXTRAS),$(TEST_EXTRAS)]"
+	$(CV2_WITHOUT_GUI)
 	@touch $@
 
 lint: $(TESTABLE)

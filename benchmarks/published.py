@@ -62,8 +62,8 @@ def published_forms(dense: bool = False) -> Iterator[None]:
     from bev.models.attention import spatial_cross_attention as spatial
 
     with ExitStack() as stack:
-        stack.enter_context(patch(f"{_ATTENTION}.camera_cross_attention.camera_sampling", _camera_sampling_reference))
-        for part in ("spatial_cross_attention", "temporal_self_attention", "bev_cross_attention"):
+        stack.enter_context(patch("bev.ops.projected_sampling.camera_sampling", _camera_sampling_reference))
+        for part in ("spatial_cross_attention", "deformable"):
             stack.enter_context(patch(f"{_ATTENTION}.{part}.multi_scale_deformable_attention", _attention))
         if dense:
             stack.enter_context(patch.object(spatial, "_read_listed", spatial._read_every))

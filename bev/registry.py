@@ -85,6 +85,11 @@ def _find(name: str, registry: Registry, path: str) -> Any:
         if short in candidate.module_dict:
             return candidate.module_dict[short]
     known = [key for candidate in registries for key in candidate.module_dict]
+    if short.startswith(("Sparse", "SubM")):
+        raise ConfigError(
+            f"config key '{path}.type' names {name!r}, which is not registered; sparse 3D convolution is not offered "
+            "(docs/operators.md): take pillars, or mmdet3d with the compiled mmcv"
+        )
     near = difflib.get_close_matches(short, known, n=1, cutoff=0.6)
     hint = (
         f"; did you mean {near[0]!r}?"

@@ -45,6 +45,7 @@ def test_parts_are_built_first_and_found_across_registries():
         ),
         (dict(type="Cart"), r"'model.wheels' is missing: Cart needs it"),
         (dict(wheels=[]), r"'model' must be a dict with a 'type'"),
+        (dict(type="SparseEncoder"), r"'model.type' names 'SparseEncoder'.*sparse 3D convolution is not offered"),
         (dict(type="nosuchscope.Cart"), r"nosuchscope cannot be imported"),
     ],
 )

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from bev.ops.exporting import is_exporting
+from bev.ops.triton import takes
 
 
 def carafe(maps: Tensor, masks: Tensor, kernel_size: int, scale: int) -> Tensor:
@@ -33,8 +39,11 @@ def carafe(maps: Tensor, masks: Tensor, kernel_size: int, scale: int) -> Tensor:
             f"carafe: maps {tuple(maps.shape)}, kernel {kernel_size} (odd) and scale {scale} need masks "
             f"(B, G * {area}, {height * scale}, {width * scale}), got {tuple(masks.shape)}"
         )
+    if takes(maps.device) and not is_exporting() and maps.numel():
+        return _fused(maps, masks, kernel_size, scale)
     # A coarse pixel's neighbourhood serves its scale^2 fine ones: one small matrix product a pixel.
-    neighbours = F.unfold(maps, kernel_size, padding=kernel_size // 2).view(batch, groups, -1, area, height * width)
+    neighbours = F.unfold(maps, kernel_size, padding=kernel_size // 2)
+    neighbours = neighbours.view(batch, groups, channels // groups, area, height * width)
     shares = masks.to(maps.dtype).view(batch, groups, area, height, scale, width, scale)
     shares = shares.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, groups, height * width, area, scale * scale)
     fine = neighbours.permute(0, 1, 4, 2, 3) @ shares
@@ -53,3 +62,43 @@ def _carafe_reference(maps: Tensor, masks: Tensor, kernel_size: int, scale: int)
         enlarged = shifted.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         total = total + enlarged * masks[:, number :: kernel_size**2].repeat_interleave(channels // groups, 1)
     return total
+
+
+@torch.library.custom_op("bev::carafe", mutates_args=())
+def _fused(maps: Tensor, masks: Tensor, kernel_size: int, scale: int) -> Tensor:
+    """The Triton kernel, one node of a compiled graph."""
+    from bev.ops.triton import carafe as kernels
+
+    return kernels.forward(maps, masks, kernel_size, scale)
+
+
+@_fused.register_fake
+def _(maps: Tensor, masks: Tensor, kernel_size: int, scale: int) -> Tensor:
+    batch, channels, height, width = maps.shape
+    return maps.new_empty(batch, channels, height * scale, width * scale)
+
+
+@torch.library.custom_op("bev::carafe_backward", mutates_args=())
+def _fused_backward(
+    grad: Tensor, maps: Tensor, masks: Tensor, kernel_size: int, scale: int
+) -> tuple[Tensor, Tensor]:
+    from bev.ops.triton import carafe as kernels
+
+    return kernels.backward(grad, maps, masks, kernel_size, scale)
+
+
+@_fused_backward.register_fake
+def _(grad: Tensor, maps: Tensor, masks: Tensor, kernel_size: int, scale: int) -> tuple[Tensor, Tensor]:
+    return maps.new_empty(maps.shape), masks.new_empty(masks.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    maps, masks, ctx.kernel_size, ctx.scale = inputs
+    ctx.save_for_backward(maps, masks)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return *_fused_backward(grad, *ctx.saved_tensors, ctx.kernel_size, ctx.scale), None, None
+
+
+_fused.register_autograd(_backward, setup_context=_setup_context)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bev.ops.triton import takes
+
 
 def sigmoid_focal_loss(logits: Tensor, label: Tensor, gamma: float = 2.0, alpha: float = 0.25) -> Tensor:
     """Focal loss of every (row, class) pair.
@@ -29,6 +31,8 @@ def sigmoid_focal_loss(logits: Tensor, label: Tensor, gamma: float = 2.0, alpha:
     if logits.ndim != 2 or label.shape != logits.shape[:1]:
         shapes = f"{tuple(logits.shape)} and {tuple(label.shape)}"
         raise ValueError(f"sigmoid_focal_loss: expected logits (M, C) and labels (M,), got {shapes}")
+    if takes(logits.device) and logits.numel():
+        return _focal_loss(logits.contiguous(), label, gamma, alpha)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return _focal_loss(wide, label, gamma, alpha).to(logits.dtype)
 
@@ -48,6 +52,10 @@ def _positives(label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 
 @torch.library.custom_op("bev::sigmoid_focal_loss", mutates_args=())
 def _focal_loss(logits: Tensor, label: Tensor, gamma: float, alpha: float) -> Tensor:
+    if takes(logits.device) and logits.numel():
+        from bev.ops.triton import focal_loss as kernels
+
+        return kernels.forward(logits, label, gamma, alpha)
     loss = logits.sigmoid().pow_(gamma).mul_(F.softplus(logits)).mul_(1 - alpha)
     where = _positives(label, logits.shape[1])
     chosen = logits[where]
@@ -62,6 +70,10 @@ def _(logits: Tensor, label: Tensor, gamma: float, alpha: float) -> Tensor:
 
 @torch.library.custom_op("bev::sigmoid_focal_loss_backward", mutates_args=())
 def _focal_loss_backward(grad: Tensor, logits: Tensor, label: Tensor, gamma: float, alpha: float) -> Tensor:
+    if takes(logits.device) and logits.numel():
+        from bev.ops.triton import focal_loss as kernels
+
+        return kernels.backward(grad, logits, label, gamma, alpha)
     slope = _slope(logits, gamma).mul_(1 - alpha)
     where = _positives(label, logits.shape[1])
     slope[where] = -alpha * _slope(-logits[where], gamma)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bev.ops.exporting import is_exporting
+from bev.ops.triton import takes
+
 _PAIRS = 1 << 20  # distances at a time
 
 
@@ -30,6 +33,10 @@ def furthest_point_sampling(points_m: Tensor, count: int) -> Tensor:
 
 @torch.library.custom_op("bev::furthest_point_sampling", mutates_args=())
 def _furthest_points(points_m: Tensor, count: int) -> Tensor:
+    if takes(points_m.device) and points_m.dtype == torch.float32:
+        from bev.ops.triton import point_sets as kernels
+
+        return kernels.furthest_points(points_m, count)
     batch, number, _ = points_m.shape
     chosen = torch.zeros(batch, count, dtype=torch.int64, device=points_m.device)
     distance = points_m.new_full((batch, number), float("inf"))
@@ -69,6 +76,8 @@ def ball_query(
     """
     if count < 1:
         raise ValueError(f"ball_query: count must be positive, got {count}")
+    if _kernels_take(points_m, center_m):
+        return _ball(points_m.detach(), center_m.detach(), min_radius_m**2, max_radius_m**2, count)
     batch, number, _ = points_m.shape
     parts = [torch.zeros(batch, 0, count, dtype=torch.int64, device=points_m.device)]
     if not number:
@@ -83,6 +92,37 @@ def ball_query(
         first = torch.where(found[..., :1] < number, found[..., :1], 0)
         parts.append(torch.where(found < number, found, first))
     return torch.cat(parts, 1)
+
+
+def _kernels_take(points_m: Tensor, queries_m: Tensor) -> bool:
+    single = points_m.dtype == queries_m.dtype == torch.float32
+    return takes(points_m.device) and single and not is_exporting() and bool(points_m.numel() and queries_m.numel())
+
+
+@torch.library.custom_op("bev::ball_query", mutates_args=())
+def _ball(points_m: Tensor, center_m: Tensor, least: float, most: float, count: int) -> Tensor:
+    """The Triton kernel, one node of a compiled graph; limits are squared."""
+    from bev.ops.triton import point_sets as kernels
+
+    return kernels.ball(points_m, center_m, least, most, count)
+
+
+@_ball.register_fake
+def _(points_m: Tensor, center_m: Tensor, least: float, most: float, count: int) -> Tensor:
+    return points_m.new_empty(*center_m.shape[:2], count, dtype=torch.int64)
+
+
+@torch.library.custom_op("bev::three_nn", mutates_args=())
+def _three_nn(target_m: Tensor, source_m: Tensor) -> tuple[Tensor, Tensor]:
+    """The Triton kernel, one node of a compiled graph."""
+    from bev.ops.triton import point_sets as kernels
+
+    return kernels.nearest(target_m, source_m)
+
+
+@_three_nn.register_fake
+def _(target_m: Tensor, source_m: Tensor) -> tuple[Tensor, Tensor]:
+    return target_m.new_empty(target_m.shape), target_m.new_empty(target_m.shape, dtype=torch.int64)
 
 
 def _squared_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -108,6 +148,8 @@ def three_nn(target_m: Tensor, source_m: Tensor) -> tuple[Tensor, Tensor]:
     """
     if source_m.shape[1] < 3:
         raise ValueError(f"three_nn: three sources are needed, got {source_m.shape[1]}")
+    if _kernels_take(source_m, target_m):
+        return _three_nn(target_m.detach(), source_m.detach())
     batch, number, _ = source_m.shape
     distances = [target_m.new_zeros(batch, 0, 3)]
     indices = [torch.zeros(batch, 0, 3, dtype=torch.int64, device=target_m.device)]

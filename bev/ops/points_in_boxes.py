@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bev.ops.exporting import is_exporting
+from bev.ops.triton import takes
+
 _PAIRS = 1 << 18  # (point, box) pairs at a time: their temporaries stay in the cache
 
 
@@ -23,6 +26,8 @@ def points_in_boxes(points_m: Tensor, boxes_m: Tensor) -> Tensor:
         ValueError: shapes that do not fit.
     """
     batch, count, boxes = _shape(points_m, boxes_m)
+    if _kernels_take(points_m, boxes_m):
+        return _members(points_m.detach(), boxes_m.detach())
     result = torch.zeros(batch, count, boxes, dtype=torch.bool, device=points_m.device)
     step = max(1, _PAIRS // max(1, batch * boxes))
     for start in range(0, count, step):
@@ -35,8 +40,41 @@ def box_of_points(points_m: Tensor, boxes_m: Tensor) -> Tensor:
     batch, count, boxes = _shape(points_m, boxes_m)
     if not boxes:
         return torch.full((batch, count), -1, device=points_m.device)
+    if _kernels_take(points_m, boxes_m):
+        return _first_box(points_m.detach(), boxes_m.detach())
     inside = points_in_boxes(points_m, boxes_m)
     return torch.where(inside.any(-1), inside.byte().argmax(-1), -1)
+
+
+def _kernels_take(points_m: Tensor, boxes_m: Tensor) -> bool:
+    single = points_m.dtype == boxes_m.dtype == torch.float32
+    return takes(points_m.device) and single and not is_exporting() and bool(points_m.numel() and boxes_m.numel())
+
+
+@torch.library.custom_op("bev::points_in_boxes", mutates_args=())
+def _members(points_m: Tensor, boxes_m: Tensor) -> Tensor:
+    """The Triton kernel, one node of a compiled graph."""
+    from bev.ops.triton import points_in_boxes as kernels
+
+    return kernels.members(points_m, boxes_m)
+
+
+@_members.register_fake
+def _(points_m: Tensor, boxes_m: Tensor) -> Tensor:
+    return points_m.new_empty(*points_m.shape[:2], boxes_m.shape[1], dtype=torch.bool)
+
+
+@torch.library.custom_op("bev::box_of_points", mutates_args=())
+def _first_box(points_m: Tensor, boxes_m: Tensor) -> Tensor:
+    """The Triton kernel, one node of a compiled graph."""
+    from bev.ops.triton import points_in_boxes as kernels
+
+    return kernels.first_box(points_m, boxes_m)
+
+
+@_first_box.register_fake
+def _(points_m: Tensor, boxes_m: Tensor) -> Tensor:
+    return points_m.new_empty(points_m.shape[:2], dtype=torch.int64)
 
 
 def _shape(points_m: Tensor, boxes_m: Tensor) -> tuple[int, int, int]:

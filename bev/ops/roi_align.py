@@ -1,7 +1,8 @@
 """Features of regions of interest: bilinear samples averaged (or their maximum) in each bin, upright or rotated.
 
 The mean of a bin is a bag of weighted pixels, so that on CPU it runs as ``embedding_bag`` over the maps seen as rows of
-pixels (a view where they are channels_last, else one copy).
+pixels (a view where they are channels_last, else one copy), and on CUDA as one Triton kernel. The maximum is plain
+torch.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from bev.ops.bags import transposed_bags
 from bev.ops.bilinear import bilinear_corners
 from bev.ops.exporting import is_exporting
+from bev.ops.triton import takes
 
 _SAMPLES = 1 << 17  # samples at a time: their temporaries stay in the cache
 
@@ -49,7 +51,8 @@ def roi_align(
         beyond that are zero.
 
     Raises:
-        ValueError: shapes, the mode or a picture's index do not fit.
+        ValueError: shapes, the mode or a picture's index do not fit. On CUDA, where looking at the indices would wait
+            for the device, a region whose picture is not in the batch is NaN instead.
 
     Reference: He et al., Mask R-CNN (ICCV 2017), section 3; the conventions are mmcv's.
     """
@@ -110,6 +113,8 @@ def _pool(
 ) -> Tensor:
     """Pool regions given as frames (M, 6): centre x, y, size x, y in cells, cosine and sine of the turn."""
     down, across = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+    if pool_mode == "avg" and takes(maps.device) and not is_exporting():
+        return _roi_bags(maps, picture, frames, down, across, sampling_ratio)
     wide = maps.to(frames.dtype)
     if pool_mode == "avg" and maps.device.type == "cpu" and not is_exporting():
         return _roi_bags(wide, picture, frames, down, across, sampling_ratio).to(maps.dtype)
@@ -189,6 +194,10 @@ def _roi_bags(
 ) -> Tensor:
     """One weighted bag a bin."""
     batch, channels = maps.shape[:2]
+    if takes(maps.device):
+        from bev.ops.triton import roi_align as kernels
+
+        return kernels.forward(maps, picture, frames, down, across, sampling_ratio)
     if len(picture) and not 0 <= int(picture.min()) <= int(picture.max()) < batch:
         raise ValueError(f"roi_align: a region's picture is not one of the {batch}: {picture.unique().tolist()}")
     table = maps.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -209,6 +218,10 @@ def _(maps: Tensor, picture: Tensor, frames: Tensor, down: int, across: int, sam
 
 @torch.library.custom_op("bev::roi_align_backward", mutates_args=())
 def _roi_backward(grad: Tensor, maps: Tensor, picture: Tensor, frames: Tensor, sampling_ratio: int) -> Tensor:
+    if takes(maps.device):
+        from bev.ops.triton import roi_align as kernels
+
+        return kernels.backward(grad, maps, picture, frames, sampling_ratio)
     batch, channels, height, width = maps.shape
     down, across = grad.shape[2:]
     rows = grad.permute(0, 2, 3, 1).reshape(-1, channels)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bev.ops.triton import takes
+
 
 def roi_pool(
     maps: Tensor,  # (B, C, H, W)
@@ -28,7 +30,7 @@ def roi_pool(
         with respect to the maps.
 
     Raises:
-        ValueError: shapes or a picture's index do not fit.
+        ValueError: shapes or a picture's index do not fit (on CUDA a region of an unknown picture is NaN instead).
 
     Reference: Girshick, Fast R-CNN (ICCV 2015), section 2.1; mmcv's conventions: corners are not rounded, bins reach
     from the floor of their start to the ceiling of their end.
@@ -45,12 +47,17 @@ def roi_pool_with_source(
     maps: Tensor, rois_px: Tensor, down: int, across: int, spatial_scale: float
 ) -> tuple[Tensor, Tensor]:
     """:func:`roi_pool`, and (M, C, down, across) int64 cell y * W + x that each value is from; -1 where none."""
+    if takes(maps.device):
+        from bev.ops.triton import roi_pool as kernels
+
+        rows, columns = _edges(rois_px, -2, down, spatial_scale, maps), _edges(rois_px, -1, across, spatial_scale, maps)
+        return kernels.forward(maps, rois_px[:, 0].long(), rows, columns)
     shape = len(rois_px), maps.shape[1], down, across
     pooled, source = maps.new_zeros(shape), torch.full(shape, -1, device=maps.device)
     picture = rois_px[:, 0].long()
     if len(picture) and not 0 <= int(picture.min()) <= int(picture.max()) < len(maps):
         raise ValueError(f"roi_pool: a region's picture is not one of the {len(maps)}: {picture.unique().tolist()}")
-    edges = [_edges(rois_px, axis, bins, spatial_scale, maps.shape[axis]) for axis, bins in ((-2, down), (-1, across))]
+    edges = [_edges(rois_px, axis, bins, spatial_scale, maps).tolist() for axis, bins in ((-2, down), (-1, across))]
     for roi, (number, rows, columns) in enumerate(zip(picture.tolist(), *edges)):
         for y, (top, bottom) in enumerate(rows):
             for x, (left, right) in enumerate(columns):
@@ -62,8 +69,9 @@ def roi_pool_with_source(
     return pooled, source
 
 
-def _edges(rois_px: Tensor, axis: int, bins: int, spatial_scale: float, size: int) -> list[list[list[int]]]:
-    """First and one past the last cell of every region's bins along an axis; none for regions turned inside out."""
+def _edges(rois_px: Tensor, axis: int, bins: int, spatial_scale: float, maps: Tensor) -> Tensor:
+    """(M, bins, 2) int64 first and one past the last cell along an axis; none for regions turned inside out."""
+    size = maps.shape[axis]
     scaled = rois_px.to(torch.promote_types(rois_px.dtype, torch.float32))[:, 1:].view(-1, 2, 2)
     start, end = scaled[:, 0] * spatial_scale, (scaled[:, 1] + 1) * spatial_scale
     proper = (end > start).all(1, keepdim=True)
@@ -71,7 +79,7 @@ def _edges(rois_px: Tensor, axis: int, bins: int, spatial_scale: float, size: in
     step, number = (end - start) / bins, torch.arange(bins, device=rois_px.device)
     first = (number * step + start).floor().clamp(0, size)
     last = ((number + 1) * step + start).ceil().clamp(0, size)
-    return torch.stack([first, torch.where(proper, last, first)], -1).long().tolist()
+    return torch.stack([first, torch.where(proper, last, first)], -1).long()
 
 
 @roi_pool_with_source.register_fake
@@ -86,9 +94,10 @@ def roi_pool_backward(grad: Tensor, source: Tensor, maps: Tensor, rois_px: Tenso
     batch, channels, height, width = maps.shape
     plane = rois_px[:, :1].long() * channels + torch.arange(channels, device=maps.device)
     index = (plane * (height * width))[:, :, None, None] + source
-    taken = source >= 0
-    flat = torch.zeros(maps.numel(), dtype=grad.dtype, device=grad.device)
-    return flat.index_add_(0, index[taken], grad[taken]).view(maps.shape)
+    # What comes from no cell adds nothing: choosing the others would wait for the device.
+    index, grad = torch.where(source >= 0, index, 0).flatten(), torch.where(source >= 0, grad, 0).flatten()
+    wide = torch.zeros(maps.numel(), dtype=torch.promote_types(grad.dtype, torch.float32), device=grad.device)
+    return wide.index_add_(0, index, grad.to(wide.dtype)).view(maps.shape).to(grad.dtype)
 
 
 @roi_pool_backward.register_fake

@@ -32,6 +32,12 @@ def test_distance_iou_by_hand() -> None:
     assert diou_nms(boxes[:0], score[:0], 0.2).tolist() == []
 
 
+def test_distance_suppression_is_registered() -> None:
+    boxes, score, group = _random(0, 6)
+    for label in (None, group):
+        torch.library.opcheck(torch.ops.bev.diou_nms.default, (boxes, score, label, 0.4))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 100_000), st.integers(0, 30))
 def test_distance_suppression_is_the_plain_loop(seed: int, count: int) -> None:

@@ -62,6 +62,18 @@ def test_a_name_that_is_left_out_says_which() -> None:
         functions()["indice_conv_forward"]()
 
 
+def test_a_detector_with_sparse_convolutions_says_what_it_needs() -> None:
+    """mmdet3d's encoder of SECOND is built, and its first call names what is missing."""
+    from mmdet3d.registry import MODELS
+    from mmdet3d.utils import register_all_modules
+
+    register_all_modules(init_default_scope=False)
+    sizes = {"in_channels": 4, "sparse_shape": [41, 64, 64], "order": ("conv", "norm", "act")}
+    encoder = MODELS.build({"type": "mmdet3d.SparseEncoder", **sizes})
+    with pytest.raises(NotProvided, match=r"get_indice_pairs_3d_forward.*sparse 3D convolution"):
+        encoder(torch.randn(5, 4), torch.zeros(5, 4, dtype=torch.int32), 1)
+
+
 def test_a_compiled_extension_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The finder is asked last: a real mmcv._ext wins."""
     import mmcv.ops

@@ -6,7 +6,6 @@ which has what one float32 run differs from another (order of sums, near ties of
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.parametrize("path", golden_cases("zo
 
 # Behind the choice of proposals, near ties of which change places between two runs: compared as sets, or not at all.
 AFTER_CHOICE = ("out.roi_head.",)
-# Matching near ties moves a few anchors between positive and negative; see the README of the golden item.
-LOOSE_LOSSES = {"loss_bbox": 4e-3, "loss_dir": 1.2e-2}
+# Gradients as shares of the largest: nine tenths of the elements, all elements, norms. Batch norms in training mode and
+# kinks of leaky ReLU part YOLOv3's from those of another order of sums; see the README of the golden item.
+GRADIENTS, YOLOV3_GRADIENTS = (1e-3, 2e-3, 2e-3), (5e-3, 3e-2, 5e-3)
 
 
 def _batch(golden: Golden, model: Any) -> dict[str, Any]:
@@ -98,15 +98,15 @@ def test_losses_and_gradients(path: Path) -> None:
     losses = model.loss(data["inputs"], data["data_samples"])
     summed = {name: sum(t.sum() for t in (v if isinstance(v, list) else [v])) for name, v in losses.items()}
     for name, value in summed.items():
-        tolerance = LOOSE_LOSSES.get(name, 1e-4) if "pointpillars" in path.name else 1e-4
-        close = partial(pytest.approx, rel=tolerance, abs=1e-6)
-        assert float(value) == close(golden.config["losses"][name]), name
+        assert float(value.detach()) == pytest.approx(golden.config["losses"][name], rel=1e-4, abs=1e-6), name
     torch.stack([value for name, value in summed.items() if "loss" in name]).sum().backward()
-    for name, parameter in model.named_parameters():
+    most, worst, norms = YOLOV3_GRADIENTS if "yolov3" in path.name else GRADIENTS
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    for name, grad in gradients.items():
         norm = golden.config["grad_norms"][name]
-        assert (parameter.grad is None) == (norm is None), name
+        assert (grad is None) == (norm is None), name
+        assert grad is None or float(grad.norm()) == pytest.approx(norm, rel=norms, abs=1e-6), name
     for key in golden.group("grad"):
-        grad = dict(model.named_parameters())[key].grad
-        assert grad is not None
-        difference = _relative(zoo.stored(golden, f"grad.{key}", grad), golden[f"grad.{key}"])
-        assert float(difference[int(0.9 * (len(difference) - 1))]) < 0.1, key
+        difference = _relative(zoo.stored(golden, f"grad.{key}", gradients[key]), golden[f"grad.{key}"])
+        assert float(difference[int(0.9 * (len(difference) - 1))]) < most, key
+        assert float(difference[-1]) < worst, key

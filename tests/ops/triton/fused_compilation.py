@@ -14,6 +14,7 @@ from triton.compiler import ASTSource
 from bev.ops.triton import camera_sampling, candidates, deform_conv
 from bev.ops.triton import folded_deformable_attention as attention
 from bev.ops.triton import suppression
+from tests.ops.triton.operator_signatures import KERNELS as OPERATORS
 
 ATTENTION = {**attention.constants(8, 4, 8, 32, (1, 4, 2)), "WIDE": tl.float32}
 BOXES = {**attention.constants(8, 4, 4, 32, (4, 1, 4)), "WIDE": tl.float32}
@@ -74,6 +75,7 @@ KERNELS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
         {"LEGACY": True, "LIMITED": True, "BLOCK": 2048},
     ),
     "deformable convolution": (deform_conv._modulated, {}, CONV),
+    **OPERATORS,
 }
 SIZES = (
     "rows queries pixels value_step offset_b offset_q offset_h logit_b logit_q logit_h image_height image_width cells "
