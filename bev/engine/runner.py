@@ -66,6 +66,7 @@ class Runner(_Runner):
     """
 
     # What mmengine keeps as configuration first and as object later.
+    _test_dataloader: Any
     _train_loop: Any
     _val_loop: Any
     optim_wrapper: Any

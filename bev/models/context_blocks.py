@@ -111,8 +111,9 @@ class NonLocalBlock(nn.Module):
 
     def start(self) -> None:
         """Add nothing at first."""
-        nn.init.zeros_(self.conv_out.bn.weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.conv_out.bn.bias)  # type: ignore[arg-type]
+        norm = self.conv_out.get_submodule("bn")
+        for values in norm.parameters():
+            nn.init.zeros_(values)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape; memory grows with the square of H W (a quarter of it when subsampled)."""

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from bev.models.deform_conv import ModulatedDeformConv2d
+from bev.models.strided_conv import conv2d
 from bev.registry import MODELS
 
 Activation = Literal["relu", "silu", "leaky_relu", "relu6", "hardswish", "sigmoid", "hardsigmoid"]
@@ -109,9 +110,7 @@ class ConvModule(nn.Module):
                 in_channels, out_channels, kernel_size, stride, padding, bias=bias
             )
         else:
-            self.conv = nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias
-            )
+            self.conv = conv2d(in_channels, out_channels, kernel_size, stride, padding, groups, bias)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)

@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from bev.models.backbones.efficientnet import SameConv2d
+from bev.models.strided_conv import SparsePointwise2d
+
+_PLAIN = (nn.Conv2d, SameConv2d, SparsePointwise2d)
 
 
 def fold_batch_norms(module: nn.Module) -> int:
@@ -34,7 +37,7 @@ def _pairs(parent: nn.Module) -> list[tuple[str, str]]:
     known += [("pointwise", "norm")]
     found = []
     for conv, norm in [*near, *known]:
-        fits = type(children.get(conv)) in (nn.Conv2d, SameConv2d) and type(children.get(norm)) is nn.BatchNorm2d
+        fits = type(children.get(conv)) in _PLAIN and type(children.get(norm)) is nn.BatchNorm2d
         if fits and children[conv].out_channels == children[norm].num_features:  # type: ignore[union-attr]
             found.append((conv, norm))
     return list(dict.fromkeys(found))

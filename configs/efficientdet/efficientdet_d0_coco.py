@@ -1,4 +1,7 @@
-"""EfficientDet-D0, 3.9 M parameters, 512 px. Published: AP 34.3 on COCO val2017 (the authors' README)."""
+"""EfficientDet-D0, 3.9 M parameters, 512 px.
+
+Published: AP 34.3 on COCO val2017, 34.6 on test-dev, after 300 epochs (google/automl, efficientdet/README.md).
+"""
 
 _base_ = [
     "configs/_base_/model/efficientdet_d0.py",

@@ -1,6 +1,7 @@
 """A detector without suppression, Hungarian one-to-one head beside a one-to-many teacher, 9.0 M parameters, 640 px.
 
-Published for YOLOv10-S, whose pair of heads it has (another backbone): AP 46.3 on COCO val2017 (arXiv 2405.14458).
+Published for YOLOv10-S, whose pair of heads it has (another backbone): AP 46.3 on COCO val2017 (arXiv
+2405.14458, and its authors' README).
 """
 
 _base_ = [

@@ -1,4 +1,7 @@
-"""SSD300, VGG-16, 34.3 M parameters. Published: AP 25.5 on COCO val2017 (mmdet's README)."""
+"""SSD300, VGG-16, 34.3 M parameters.
+
+Published: AP 25.5 on COCO val2017 after 120 epochs (mmdetection, configs/ssd/metafile.yml).
+"""
 
 _base_ = [
     "configs/_base_/model/ssd300.py",

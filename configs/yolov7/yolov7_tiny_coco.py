@@ -1,6 +1,6 @@
 """A small YOLOv7-style detector with a lead-guided coarse head, 5.0 M parameters, 640 px.
 
-Published for the original YOLOv7-tiny of 6.2 M: AP 38.7 on COCO test-dev (arXiv 2207.02696).
+Published for the original YOLOv7-tiny of 6.2 M: AP 38.7 on COCO test-dev (arXiv 2207.02696; not looked up again).
 """
 
 _base_ = ["configs/yolov7/yolov7_l_coco.py"]

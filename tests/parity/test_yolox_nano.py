@@ -98,10 +98,11 @@ def pillow_sample_of(path: Path) -> ImageSample:
     return ImageSample(torch.from_numpy(boxed.transpose(2, 0, 1).copy()), matrix, (height, width), path.name)
 
 
-# Each prior's best class alone, as the published evaluation decodes; or all its classes.
+# Each prior's best class alone, as the published evaluation decodes; or all its classes. A box is never suppressed by
+# one of a lower score, so a thousand candidates a level give the scores of all of them, in a seventh of the time.
 BEST: dict[str, Any] = {}
 EVERY: dict[str, Any] = {
-    **{"single_label": False, "level_candidates": None, "quality_threshold": 1e-3},
+    **{"single_label": False, "level_candidates": 1000, "quality_threshold": 1e-3},
     "max_boxes": 100,
 }
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.conv_module import BN, Activation, build_activation
+from bev.models.strided_conv import conv2d
 
 # Official weights were trained with these.
 YOLOX_NORM = BN(eps=1e-3, momentum=0.03)
@@ -26,9 +27,7 @@ class BaseConv(nn.Module):
         activation: Activation | None = "silu",
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, (kernel_size - 1) // 2, groups=groups, bias=False
-        )
+        self.conv = conv2d(in_channels, out_channels, kernel_size, stride, (kernel_size - 1) // 2, groups, bias=False)
         self.bn = YOLOX_NORM.build(out_channels)
         self.act = nn.Identity() if activation is None else build_activation(activation)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bev.models.context_blocks import SqueezeExcitation
 from bev.models.conv_module import Activation, build_activation
 from bev.models.reparam import Reparameterised, fused_kernel, plain_conv
+from bev.models.strided_conv import conv2d
 from bev.registry import MODELS
 
 Variant = Literal["a0", "a1", "a2", "b0", "b1", "b1g2", "b1g4", "b2", "b2g4", "b3", "b3g4"]
@@ -36,7 +37,7 @@ _VARIANTS: dict[str, _Shape] = {
 
 def _conv_norm(in_channels: int, out_channels: int, kernel_size: int, stride: int, groups: int) -> nn.Sequential:
     part = nn.Sequential()
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+    conv = conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups, bias=False)
     part.add_module("conv", conv)
     part.add_module("bn", nn.BatchNorm2d(out_channels))
     return part
@@ -69,10 +70,7 @@ class RepVGGBlock(Reparameterised):
         if identity and stride == 1 and in_channels == out_channels:
             self.rbr_identity = nn.BatchNorm2d(in_channels)
         self.rbr_dense = _conv_norm(in_channels, out_channels, 3, stride, groups)
-        # Its stride is taken before it: the same numbers, and the backward pass of a strided 1x1 convolution of 3
-        # channels_last channels writes outside its memory on CPU (torch 2.13).
-        self.rbr_1x1 = _conv_norm(in_channels, out_channels, 1, 1, groups)
-        self.stride = stride
+        self.rbr_1x1 = _conv_norm(in_channels, out_channels, 1, stride, groups)
         self.se = SqueezeExcitation(out_channels, out_channels // 16, names=("down", "up")) if squeeze else None
         self.nonlinearity = build_activation(activation)
 
@@ -81,8 +79,7 @@ class RepVGGBlock(Reparameterised):
         if hasattr(self, "rbr_reparam"):
             result = self.rbr_reparam(x)
         else:
-            step = self.stride
-            result = self.rbr_dense(x) + self.rbr_1x1(x if step == 1 else x[..., ::step, ::step])
+            result = self.rbr_dense(x) + self.rbr_1x1(x)
             if self.rbr_identity is not None:
                 result = result + self.rbr_identity(x)
         return self.nonlinearity(result if self.se is None else self.se(result))

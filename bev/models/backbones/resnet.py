@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bev.models.context_blocks import ContextPlugin, start_context_blocks
 from bev.models.deform_conv import ModulatedDeformConv2d
+from bev.models.strided_conv import conv2d
 from bev.registry import MODELS
 
 Style = Literal["pytorch", "caffe"]
@@ -90,7 +91,7 @@ class Bottleneck(_Residual):
     ) -> None:
         super().__init__()
         first, second = (stride, 1) if options.style == "caffe" else (1, stride)
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, first, bias=False)
+        self.conv1 = conv2d(in_channels, channels, 1, first, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = _conv3x3(channels, second, options.deform_groups, options.dilation)
         self.bn2 = nn.BatchNorm2d(channels)
@@ -119,7 +120,7 @@ def _conv3x3(channels: int, stride: int, deform_groups: int, dilation: int = 1) 
 def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 _ARCHITECTURES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from bev.models.conv_module import BN, Activation, Norm, build_activation
+from bev.models.strided_conv import conv2d
 
 PLAIN_NORM = BN()
 
@@ -21,7 +22,7 @@ def conv_norm(
     norm: Norm = PLAIN_NORM,
 ) -> nn.Sequential:
     """A convolution without bias, "same" padding, its norm, and an activation where there is one."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
+    conv = conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     layers: list[nn.Module] = [conv, norm.build(out_channels)]
     return nn.Sequential(*layers, *([] if activation is None else [build_activation(activation)]))
