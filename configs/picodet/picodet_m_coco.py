@@ -1,7 +1,7 @@
 """A PicoDet-style light detector, 1.53 M parameters, 416 px.
 
-Published for the original PicoDet-M of 2.15 M: AP 34.3 on COCO val2017 (arXiv 2111.00902); 34.8 in PaddleDetection 2.3's
-README, whose later PicoDets are larger.
+Published for the original PicoDet-M of 2.15 M: AP 34.3 on COCO val2017 (arXiv 2111.00902); 34.8 in the README of
+PaddleDetection 2.3, whose later PicoDets are larger.
 """
 
 _base_ = ["configs/picodet/picodet_s_coco.py"]

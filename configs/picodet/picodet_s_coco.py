@@ -1,7 +1,7 @@
 """A PicoDet-style light detector, 0.56 M parameters, 416 px.
 
-Published for the original PicoDet-S of 0.99 M: AP 30.6 on COCO val2017 (arXiv 2111.00902); 30.7 in PaddleDetection 2.3's
-README, whose later PicoDets are larger.
+Published for the original PicoDet-S of 0.99 M: AP 30.6 on COCO val2017 (arXiv 2111.00902); 30.7 in the README of
+PaddleDetection 2.3, whose later PicoDets are larger.
 """
 
 _base_ = [
