@@ -1,6 +1,6 @@
 """Detect in your own data: a rig's recordings in 3D; a picture, a folder of pictures or a video in 2D.
 
-python tools/infer.py CONFIG CHECKPOINT SOURCE --out DIR [--score-threshold 0.25] [--device cuda]
+python tools/infer.py CONFIG CHECKPOINT SOURCE --out DIR [--score-threshold 0.25] [--device cuda] [--track]
 
 SOURCE with a calib.json is a rig's folder (docs/data.md, "Your own rig"); anything else is pictures.
 """
@@ -41,6 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     usual = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", type=device, default=usual, help=f"of torch (default here: {usual})")
     parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
+    parser.add_argument("--track", action="store_true", help="number the objects of a video")
     add_view_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -48,8 +49,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def run() -> int:
     args = parse()
     cfg = load_config(args.config, args.cfg_options)
-    options = {"score_threshold": args.score_threshold, "device": args.device, "views": views_of(args)}
-    print(infer(cfg, args.checkpoint, args.source, args.out, **options))
+    options = {"score_threshold": args.score_threshold, "device": args.device, "follow": args.track}
+    print(infer(cfg, args.checkpoint, args.source, args.out, views=views_of(args), **options))
     return 0
 
 

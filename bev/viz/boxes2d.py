@@ -19,7 +19,12 @@ from bev.viz.text import Picture, draw_text, text_size
 
 
 def draw_boxes(
-    picture: Picture, boxes: Boxes2D, classes: Sequence[str], with_scores: bool = True, with_names: bool = True
+    picture: Picture,
+    boxes: Boxes2D,
+    classes: Sequence[str],
+    with_scores: bool = True,
+    with_names: bool = True,
+    numbers: Sequence[int] | None = None,
 ) -> Picture:
     """A copy of a picture with its boxes. A name that would cover another one is left out: the colour says the class.
 
@@ -29,6 +34,7 @@ def draw_boxes(
         classes: names of the labels.
         with_scores: write the score after the name.
         with_names: write the name.
+        numbers: of the boxes' objects, written after the name.
     """
     drawn = np.ascontiguousarray(picture).copy()
     height, width = drawn.shape[:2]
@@ -43,7 +49,8 @@ def draw_boxes(
     taken: list[tuple[int, int, int, int]] = []
     for index in reversed(order):
         name = classes[labels[index]]
-        words = [name] * with_names + [f"{float(boxes.score[index]):.2f}"] * with_scores
+        words = [name] * with_names + ([] if numbers is None else [f"#{numbers[index]}"])
+        words += [f"{float(boxes.score[index]):.2f}"] * with_scores
         if words:
             color = class_color(name, labels[index])
             _tag(drawn, " ".join(words), (corners[index][0], corners[index][1]), color, taken)

@@ -22,6 +22,7 @@ from bev.io import FileError
 from bev.io.checkpoint import load_checkpoint, load_weights, weights_of
 from bev.models.heads.dense import SwitchCriterion
 from bev.registry import MODELS, ConfigError
+from bev.structures import Boxes2D, ImageBatch
 from tests.engine.pictures import squares_config, write_squares
 from tests.paths import REPO_ROOT
 
@@ -201,6 +202,39 @@ def test_inference_on_a_video(model: torch.nn.Module, squares: Path, tmp_path: P
     rows = json.loads(path.read_text())["pictures"]
     assert [(row["frame"], row["time_s"]) for row in rows] == [(0, 0.0), (1, 0.1), (2, 0.2)]
     assert (tmp_path / "o/v_detections.mp4").stat().st_size > 0
+
+
+class Passing(torch.nn.Module):
+    """Finds one object that moves 6 px a picture, weakly in the third one, and something else in the fourth one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def predict(self, batch: ImageBatch) -> list[Boxes2D]:
+        left, score = 10.0 + 6 * self.count, (0.9, 0.9, 0.15, 0.9, 0.9)[self.count]
+        boxes = [[left, 10.0, left + 30, 40.0]] + [[70.0, 40.0, 90.0, 60.0]] * (self.count == 3)
+        self.count += 1
+        count = len(boxes)
+        return [Boxes2D(torch.tensor(boxes), torch.zeros(count, dtype=torch.long), torch.tensor([score, 0.9][:count]))]
+
+
+def test_objects_are_followed_through_a_video(squares: Path, tmp_path: Path) -> None:
+    source = tmp_path / "v.avi"
+    writer = cv2.VideoWriter(str(source), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no MJPG video")
+    for _ in range(5):
+        writer.write(np.zeros((64, 96, 3), np.uint8))
+    writer.release()
+    cfg, how = squares_config(squares), {"score_threshold": 0.5, "device": "cpu", "follow": True}
+    path = infer_pictures(Passing(), cfg, source, tmp_path / "o", **how)
+    rows = json.loads(path.read_text())["pictures"]
+    # The weak box continues its object though it is below the threshold; what is seen once is no object.
+    assert [[box["track"] for box in row["boxes"]] for row in rows] == [[1]] * 5
+    assert [row["boxes"][0]["score"] for row in rows] == [0.9, 0.9, 0.15, 0.9, 0.9]
+    with pytest.raises(FileError, match="followed through videos"):
+        infer_pictures(Passing(), cfg, squares, tmp_path / "o", **how)
 
 
 def test_inference_names_what_it_cannot_use(model: torch.nn.Module, squares: Path, tmp_path: Path) -> None:

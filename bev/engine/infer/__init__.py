@@ -30,6 +30,7 @@ def infer(
     score_threshold: float = 0.25,
     device: str = "cpu",
     views: Mapping[str, Any] | None = None,
+    follow: bool = False,
 ) -> Path:
     """Detect in a rig's folder (one with ``calib.json``), or in a picture, a folder of pictures or a video.
 
@@ -42,6 +43,7 @@ def infer(
         device: of torch.
         views: of pictures: arguments of :class:`bev.engine.views.PictureViews` (mirrored, scaled, tiles), in place of
             the configuration's ``test_cfg.views``.
+        follow: number the objects of a video.
 
     Returns:
         Path of the JSON file with the detections.
@@ -61,6 +63,8 @@ def infer(
     if found == "rig":
         if views is not None:
             raise ConfigError("several views (mirrored, scaled, tiles) are of single pictures, not of a rig's")
+        if follow:
+            raise ConfigError("objects are followed in single videos; a rig's detections are tracked by tools/track.py")
         from bev.engine.infer.rig import infer_rig
 
         return infer_rig(model, cfg, source, out, score_threshold=score_threshold, device=device)
@@ -69,7 +73,7 @@ def infer(
     meta = load_checkpoint(checkpoint_file(checkpoint)).get("meta")
     classes = tuple(map(str, meta.get("classes") or ())) if isinstance(meta, Mapping) else ()
     options: dict[str, Any] = {"score_threshold": score_threshold, "device": device, "views": views, "classes": classes}
-    return infer_pictures(model, cfg, source, out, **options)
+    return infer_pictures(model, cfg, source, out, follow=follow, **options)
 
 
 _WHAT_IT_IS = {"rig": "holds calib.json, a rig's recordings", "pictures": "has no calib.json"}

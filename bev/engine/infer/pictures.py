@@ -22,6 +22,7 @@ from bev.io.images import read_image
 from bev.io.json_files import write_json
 from bev.registry import ConfigError
 from bev.structures import Boxes2D, ImageBatch
+from bev.tracking import Tracker2D, Tracker2DSettings
 from bev.viz.boxes2d import better_than, draw_boxes, write_picture
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -56,6 +57,7 @@ def infer_pictures(
     device: str,
     views: Mapping[str, Any] | None = None,
     classes: Sequence[str] = (),
+    follow: bool = False,
 ) -> Path:
     """Detect in a picture, in all pictures of a folder (and its folders), or in a video.
 
@@ -69,11 +71,13 @@ def infer_pictures(
         device: of torch.
         views: arguments of :class:`bev.engine.views.PictureViews`, which take the place of ``test_cfg.views``.
         classes: names of the labels where the configuration does not list them (a checkpoint has them).
+        follow: number the objects of a video (:class:`bev.tracking.Tracker2D`). Then the boxes are those of numbered
+            objects: also weaker ones than ``score_threshold`` that continue one, while a new one needs .1 more.
 
     Returns:
         Path of the JSON: ``classes``, ``score_threshold`` and ``pictures``, a list of ``file``, ``size_px`` (H, W) and
         ``boxes`` (``name``, ``label``, ``score``, ``xyxy_px`` in the file's px); frames of a video also have ``frame``
-        and ``time_s``. A picture that cannot be read has ``error`` in place of the boxes.
+        and ``time_s``, and followed boxes ``track``. A picture that cannot be read has ``error`` in place of the boxes.
 
     Raises:
         FileError: the source is missing, is no picture or video, holds none, or nothing in it can be read.
@@ -83,7 +87,10 @@ def infer_pictures(
     how = picture_input(cfg, views, classes)
     out.mkdir(parents=True, exist_ok=True)
     if source.suffix.lower() in VIDEOS and source.is_file():
-        rows = _video(model, how, source, out, score_threshold, device)
+        tracker = _tracker(score_threshold) if follow else None
+        rows = _video(model, how, source, out, score_threshold, device, tracker)
+    elif follow:
+        raise FileError(f"{source}: objects are followed through videos ({', '.join(VIDEOS)})")
     else:
         rows = _files(model, how, source, out, score_threshold, device)
     path = out / RESULTS
@@ -161,7 +168,13 @@ def _listed(source: Path, out: Path) -> list[Path]:
 
 
 def _video(
-    model: nn.Module, how: PictureInput, source: Path, out: Path, score_threshold: float, device: str
+    model: nn.Module,
+    how: PictureInput,
+    source: Path,
+    out: Path,
+    score_threshold: float,
+    device: str,
+    tracker: Tracker2D | None,
 ) -> list[dict[str, Any]]:
     rate, writer = _rate(source), None
     rows: list[dict[str, Any]] = []
@@ -169,19 +182,34 @@ def _video(
     try:
         for number, image in enumerate(_frames(source)):
             found = detect_picture(model, how, image, f"{source.name}:{number}", device)
-            boxes = better_than(found, score_threshold)
-            drawn = draw_boxes(image, boxes, _names(how, boxes))
+            boxes, numbers = better_than(found, score_threshold), None
+            if tracker is not None:
+                boxes, numbers = _followed(tracker, found, number / rate)
+            drawn = draw_boxes(image, boxes, _names(how, boxes), numbers=numbers)
             if writer is None:
                 writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, drawn.shape[1::-1])
             writer.write(np.ascontiguousarray(drawn[..., ::-1]))
             place = {"file": source.name, "frame": number, "time_s": round(number / rate, 4)}
-            rows.append({**place, "size_px": list(image.shape[:2]), "boxes": _rows(boxes, how)})
+            rows.append({**place, "size_px": list(image.shape[:2]), "boxes": _rows(boxes, how, numbers)})
     finally:
         if writer is not None:
             writer.release()
     if not rows:
         raise FileError(f"{source}: not a video that OpenCV can read, or one without frames")
     return rows
+
+
+def _tracker(score_threshold: float) -> Tracker2D:
+    """Scores from the threshold on are associated first; a new object needs .1 more, as in ByteTrack."""
+    start, weak = min(1.0, score_threshold + 0.1), min(0.1, score_threshold)
+    return Tracker2D(Tracker2DSettings(high_score=score_threshold, low_score=weak, start_score=start))
+
+
+def _followed(tracker: Tracker2D, found: Boxes2D, time_s: float) -> tuple[Boxes2D, list[int]]:
+    """The boxes of numbered objects, and their numbers."""
+    found = found[(found.xyxy_px[:, 2:] > found.xyxy_px[:, :2]).all(-1)]
+    numbers = torch.from_numpy(tracker.update(found.xyxy_px, found.score, found.label, time_s))
+    return found[numbers >= 0], numbers[numbers >= 0].tolist()
 
 
 def _rate(source: Path) -> float:
@@ -209,8 +237,9 @@ def _names(how: PictureInput, boxes: Boxes2D) -> list[str]:
     return [how.name(label) for label in range(max(most, len(how.classes)))]
 
 
-def _rows(boxes: Boxes2D, how: PictureInput) -> list[dict[str, Any]]:
-    return [
+def _rows(boxes: Boxes2D, how: PictureInput, numbers: Sequence[int] | None = None) -> list[dict[str, Any]]:
+    rows = [
         {"name": how.name(label), "label": label, "score": round(score, 5), "xyxy_px": [round(v, 2) for v in corners]}
         for corners, label, score in zip(boxes.xyxy_px.tolist(), boxes.label.tolist(), boxes.score.tolist())
     ]
+    return rows if numbers is None else [{**row, "track": number} for row, number in zip(rows, numbers)]
