@@ -15,6 +15,7 @@ from bev.deploy.plugins.specs import Launch
 TRITON_TYPES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT32": "i32", "INT64": "i64"}
 _SCRATCH = 2  # pointers that Triton appends to a kernel's parameters: global and profiling scratch memory
 _MOST_SHARED_BYTES = 48 << 10  # that a launch gets without asking the driver for more
+_PTX_VERSION = 84  # of CUDA 12.4: Triton's newest would ask for a newer driver than TensorRT does
 _ALIGNED = [["tt.divisibility", 16]]  # of pointers, bytes: TensorRT's buffers are
 
 
@@ -59,7 +60,8 @@ def compile_ptx(launch: Launch, types: Sequence[str], capability: int) -> Ptx:
     source = triton.compiler.ASTSource(
         fn=launch.kernel, signature=signature, constexprs=launch.constants, attrs=aligned
     )
-    compiled = triton.compile(source, target=backends.GPUTarget("cuda", capability, 32))
+    target, options = backends.GPUTarget("cuda", capability, 32), {"ptx_version": _PTX_VERSION}
+    compiled = triton.compile(source, target=target, options=options)
     count = len(types) + len(flat(launch.sizes))
     text = without_scratch(compiled.asm["ptx"], compiled.metadata.name, count)
     metadata = compiled.metadata
