@@ -62,7 +62,8 @@ def published_forms(dense: bool = False) -> Iterator[None]:
     from bev.models.attention import spatial_cross_attention as spatial
 
     with ExitStack() as stack:
-        stack.enter_context(patch("bev.ops.projected_sampling.camera_sampling", _camera_sampling_reference))
+        for module in ("bev.ops.projected_sampling", f"{_ATTENTION}.ray_cross_attention"):
+            stack.enter_context(patch(f"{module}.camera_sampling", _camera_sampling_reference))
         for part in ("spatial_cross_attention", "deformable"):
             stack.enter_context(patch(f"{_ATTENTION}.{part}.multi_scale_deformable_attention", _attention))
         if dense:
