@@ -17,11 +17,10 @@ from bev.models.heads.detr3d_transformer import SeededQueries
 from bev.models.heads.query_seeds import QuerySeeds
 from bev.models.heads.streaming_head import StreamingHead
 from bev.models.motion import Motion
-from bev.models.view.lift_splat import LiftedQueries
 from bev.models.view.ego_motion import CAN_BUS, can_bus_vector
+from bev.models.view.lift_splat import LiftedQueries
 from bev.registry import MODELS
 from bev.structures import CameraRig
-
 
 # Of the learned grid beside lifted queries, whose channels have a variance of 1 and say more at first.
 _LIFTED_STD = 0.02
