@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bev.engine import load_config
-from bev.models import losses, necks
+from bev.models import assigners, losses, necks
 from bev.models.assigners import hungarian
 from bev.models.reparam import switch_to_deploy
 from bev.registry import DATASETS, MODELS
@@ -123,6 +123,15 @@ def test_two_and_three_dimensional_detectors_share_their_parts() -> None:
         definitions = [p for p in (REPO_ROOT / "bev/models").rglob("*.py") if f"\nclass {name}(" in p.read_text()]
         definitions += [p for p in (REPO_ROOT / "bev/models").rglob("*.py") if f"\nclass {name}:" in p.read_text()]
         assert len(definitions) == 1, definitions
+
+
+def test_ppyoloe_begins_with_a_static_assigner() -> None:
+    """Published: ATSS for 100 of 300 epochs."""
+    cfg = load_config(_config("ppyoloe/ppyoloe_s_coco"))
+    criterion = MODELS.build(cfg.model.head.criterion)
+    assert criterion.epochs * 3 == cfg.train_cfg.max_epochs == 300
+    assert isinstance(criterion.first.assigner.assigner, assigners.ATSSAssigner) and not criterion.first.normalise
+    assert isinstance(criterion.later.assigner, assigners.TaskAlignedAssigner) and criterion.later.normalise
 
 
 def _config(name: str) -> Path:
