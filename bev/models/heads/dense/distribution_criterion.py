@@ -22,18 +22,27 @@ class DistributionCriterion(Criterion):
 
     Args:
         assigner: anchors and boxes -> Assignment.
-        loss_cls: over (B * P, C) qualities: quality focal.
+        dynamic: the assigner also looks at labels, scores and decoded boxes (PicoDet's SimOTA).
+        loss_cls: over (B * P, C) qualities: quality focal or varifocal.
         loss_bbox: over (K, 4) corners.
         loss_dfl: over (K, n + 1) logits of a side.
     """
 
-    def __init__(self, assigner: Any, loss_cls: nn.Module, loss_bbox: nn.Module, loss_dfl: nn.Module) -> None:
+    def __init__(
+        self, assigner: Any, loss_cls: nn.Module, loss_bbox: nn.Module, loss_dfl: nn.Module, dynamic: bool = False
+    ) -> None:
         super().__init__()
+        self.dynamic = dynamic
         self.assigner, self.loss_cls, self.loss_bbox, self.loss_dfl = assigner, loss_cls, loss_bbox, loss_dfl
 
+    @torch.no_grad()
     def targets(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> DenseTargets:
         """What the boxes teach."""
-        assignments = [self.assigner.assign(predictions.priors, t.xyxy_px) for t in truth]
+        seen = zip(predictions.scores.detach(), predictions.boxes_px.detach())
+        assignments = [
+            self.assigner.assign(predictions.priors, t.xyxy_px, *((t.label, *image) if self.dynamic else ()))
+            for t, image in zip(truth, seen)
+        ]
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
