@@ -28,6 +28,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     dataset = DATASETS.build(load_config(args.config, args.cfg_options).train_dataloader.dataset)
     size = tuple(args.size) if args.size else dataset.sizes[0]

@@ -31,6 +31,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     cfg = load_config(args.config, args.cfg_options)
     dataset = DATASETS.build({**cfg[f"{args.stage}_dataloader"].dataset, "on_error": "skip"})

@@ -16,7 +16,6 @@ from bev.io import FileError
 from bev.registry import DATASETS
 
 
-
 @DATASETS.register_module(name="YoloPictures")
 def read_yolo(
     root: str | Path,

@@ -78,7 +78,8 @@ def infer_pictures(
     Returns:
         Path of the JSON: ``classes``, ``score_threshold`` and ``pictures``, a list of ``file``, ``size_px`` (H, W) and
         ``boxes`` (``name``, ``label``, ``score``, ``xyxy_px`` in the file's px); pictures also have their ``drawing``,
-        frames of a video ``frame`` and ``time_s``, and followed boxes ``track``. A picture that cannot be read has ``error`` in place of the boxes.
+        frames of a video ``frame`` and ``time_s``, and followed boxes ``track``. A picture that cannot be read has
+        ``error`` in place of the boxes.
 
     Raises:
         FileError: the source is missing, is no picture or video, holds none, or nothing in it can be read.

@@ -1,4 +1,4 @@
-"""Assigners that choose among the best candidates of each box: ATSS, task alignment, and the first within the second."""
+"""Assigners that choose among the best candidates of each box: ATSS, task alignment, ATSS in its place."""
 
 from __future__ import annotations
 

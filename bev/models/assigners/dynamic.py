@@ -137,7 +137,7 @@ def _class_cost(scores: Tensor, label: Tensor) -> Tensor:
 
 
 def varifocal_cost(scores: Tensor, label: Tensor, iou: Tensor) -> Tensor:
-    """(K, C) probabilities, (M,), (K, M) -> (K, M) varifocal loss of the IoU in the box's class, summed over classes."""
+    """(K, C) probabilities, (M,), (K, M) -> (K, M) varifocal loss of the IoU in the box's class, over all classes."""
     with torch.autocast(scores.device.type, enabled=False):
         scores, iou = scores.float(), iou.float()
         rest, own = (1 - scores).log().clamp(min=-100), scores.log().clamp(min=-100)

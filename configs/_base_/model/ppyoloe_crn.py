@@ -1,5 +1,5 @@
 # PP-YOLOE (arXiv 2203.16250) with its own parts: CSPRepResNet, CSPRepPAN, attended one-convolution towers, distributed
-# sides. Anchors of fixed places (ATSS) teach the first third of the epochs, task-aligned assignment the others: published
+# sides. ATSS assigns in the first third of the epochs, task alignment in the others: published
 # are 100 of 300 (PP-YOLOE+: 30 of 80); who trains for another time changes `epochs` with it. Variants change depth and
 # width. Counts of parameters are of the deploy form, in which every RepVGG block is one convolution
 # (`bev.models.reparam.switch_to_deploy`; exports do it themselves).

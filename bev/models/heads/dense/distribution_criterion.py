@@ -46,6 +46,8 @@ class DistributionCriterion(Criterion):
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls`` over the positives (an image without any counts as one); ``loss_bbox`` and ``loss_dfl`` over the
+        sum of their best scores, at least 1."""
         targets = self.targets(predictions, truth)
         image, prior = targets.positive
         boxes = predictions.boxes_px[image, prior]
