@@ -1,4 +1,4 @@
-# PicoDet (arXiv 2111.00902): ESNet, a narrow path aggregation with depthwise 5x5 convolutions and four levels, one tower
+# PicoDet (arXiv 2111.00902): ESNet, narrow path aggregation with depthwise 5x5 convolutions and four levels, one tower
 # for classes and boxes, eight bins a side, SimOTA with the varifocal loss and GIoU as its cost, varifocal loss.
 # This is M.
 _strides = (8, 16, 32, 64)
