@@ -209,6 +209,20 @@ def test_pictures_of_every_depth_and_channel(yolo: Path) -> None:
         assert float(inner.min()) > 180 and float(outer.max()) < 90, sample.token
 
 
+def test_coco_files_with_unknown_sizes_and_doubled_ids(coco: tuple[Path, Path]) -> None:
+    content = json.loads(coco[0].read_text())
+    for image in content["images"]:
+        image |= {"height": 0, "width": 0}
+    coco[0].write_text(json.dumps(content))
+    pictures = read_coco(*coco)
+    assert all(record.size_px is None and record.problem is None for record in pictures.records)
+    assert sum(len(record.label) for record in pictures.records) == len(content["annotations"])
+    content["images"][1]["id"] = content["images"][0]["id"]
+    coco[0].write_text(json.dumps(content))
+    with pytest.raises(FileError, match="two pictures have the id"):
+        read_coco(*coco)
+
+
 def test_windows_files_and_lists_are_read(yolo: Path) -> None:
     """Windows line ends, a byte-order mark, separators, absolute and relative paths, umlauts and spaces, polygons."""
     name = "Zelle 1 \u00fc"
