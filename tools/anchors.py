@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from bev.data.detection2d.anchors import box_sizes, fit_anchors
 from bev.engine import load_config, main
-from bev.registry import DATASETS
+from bev.engine.data import picture_dataset
+from bev.registry import ConfigError
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,15 +29,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
-    dataset = DATASETS.build(load_config(args.config, args.cfg_options).train_dataloader.dataset)
+    dataset = picture_dataset(load_config(args.config, args.cfg_options), "train")
     size = tuple(args.size) if args.size else dataset.sizes[0]
-    sizes = box_sizes(dataset.pictures, size)
-    fit = fit_anchors(sizes, args.count, args.seed, ratio=args.ratio)
+    left_out: list[str] = []
+    sizes = box_sizes(dataset.pictures, size, left_out if dataset.on_error == "skip" else None)
+    if left_out:
+        print(f"{len(left_out)} pictures that cannot be used are left out (first: {left_out[0]})", file=sys.stderr)
+    try:
+        fit = fit_anchors(sizes, args.count, args.seed, ratio=args.ratio)
+    except ValueError as error:
+        raise ConfigError(f"{dataset.pictures.source}: {error}") from error
     print(f"{len(sizes)} boxes at {size[0]}x{size[1]} px (H x W)")
     print(f"mean IoU {fit.mean_iou:.3f}, sides within a factor of {args.ratio:g}: {fit.recall:.1%}")
     per_level = args.count // args.levels
-    rounded = [tuple(round(side) for side in pair) for pair in fit.sizes_px.tolist()]
+    rounded = [tuple(max(1, round(side)) for side in pair) for pair in fit.sizes_px.tolist()]
     levels = [tuple(rounded[i : i + per_level]) for i in range(0, args.count, per_level)]
     print(f"sizes_px={tuple(levels)}")
     return 0

@@ -35,6 +35,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     cfg = load_config(args.config, args.cfg_options)
     out = Path(args.out or Path("work_dirs/check_data") / Path(args.config).stem)

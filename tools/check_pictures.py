@@ -13,7 +13,7 @@ from pathlib import Path
 from bev.data import Draw
 from bev.data.detection2d.check import check_pictures
 from bev.engine import load_config, main
-from bev.registry import DATASETS
+from bev.engine.data import picture_dataset
 from bev.structures import collate_images
 from bev.viz.boxes2d import batch_sheet, write_picture
 
@@ -31,9 +31,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
-    cfg = load_config(args.config, args.cfg_options)
-    dataset = DATASETS.build({**cfg[f"{args.stage}_dataloader"].dataset, "on_error": "skip"})
+    dataset = picture_dataset(load_config(args.config, args.cfg_options), args.stage, on_error="skip")
     report = check_pictures(dataset.pictures, read=not args.no_read)
     print(*report.lines(), sep="\n")
     for number in range(args.sheets if args.out else 0):

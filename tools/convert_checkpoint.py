@@ -39,6 +39,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     if args.source.endswith(".onnx"):
         if args.config is None:

@@ -47,6 +47,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     cfg = load_config(args.config, args.cfg_options)
     options = {"score_threshold": args.score_threshold, "device": args.device, "follow": args.track}

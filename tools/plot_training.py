@@ -12,6 +12,7 @@ from bev.viz.plots import training_curves
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help=f"a work folder, or its {FILE}")
     parser.add_argument("--out", type=Path, default=Path("training.png"))

@@ -45,6 +45,7 @@ def draw(cfg: Config, predictions: dict[str, Any], directory: str) -> list[str]:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     if (foreign := openmmlab.openmmlab_config(args.config)) is not None:
         if args.out or args.show_dir or args.report or views_of(args):

@@ -34,6 +34,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse()
     choices = {name: getattr(args, name) for name in ("work_dir", "resume", "amp", "seed", "launcher")}
     if (foreign := openmmlab.openmmlab_config(args.config)) is not None:

@@ -15,6 +15,7 @@ from bev.viz.work import gather, write
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     args = parse(description=__doc__)
     print(*write(gather(args), args, options_of(args)), sep="\n")
     return 0

@@ -50,22 +50,27 @@ class GraphRig:
 
     @property
     def device(self) -> torch.device:
+        """Of the facts that were given."""
         return next(iter(self._given.values())).device
 
     @property
     def img_from_ref(self) -> Tensor:
+        """As :attr:`CameraRig.img_from_ref`, from the graph's input."""
         return self._fact("img_from_ref")
 
     @property
     def ref_from_img(self) -> Tensor:
+        """As :attr:`CameraRig.ref_from_img`, from the graph's input."""
         return self._fact("ref_from_img")
 
     @property
     def camera_numbers(self) -> Tensor:
+        """The intrinsics and extrinsics that a depth network reads, one row a camera."""
         return self._fact("camera_numbers").flatten(0, 1)
 
     @property
     def pool(self) -> PoolTables | PoolRuns:
+        """Where lifted pixels fall: tables for plain operators, runs for the plugin where plugins are asked for."""
         if plugins_asked():
             return PoolRuns(self._fact(RUNS[0]), self._fact(RUNS[1]), self._rows)
         points, partial, rest, cells = (self._fact(name) for name in POOL)

@@ -31,6 +31,11 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "checkpoint": {"type": "CheckpointHook"},
     "criterion_epoch": {"type": "CriterionEpochHook"},
 }
+# Two ways to say one thing, of which a configuration has one.
+ALTERNATIVES = (
+    ("train_cfg.max_steps", "train_cfg.max_epochs"),
+    ("train_cfg.val_interval", "train_cfg.val_interval_epochs"),
+)
 CHECKED = (
     *("train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg", "optim_wrapper"),
     *("test_cfg.views", "optim_wrapper.clip_grad", "optim_wrapper.paramwise_cfg"),
@@ -40,6 +45,9 @@ CHECKED = (
 
 def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     """Read a configuration file and apply ``key=value`` options.
+
+    An option takes the place of what the file says in another way: ``train_cfg.max_steps=10`` that of its
+    ``max_epochs`` (:data:`ALTERNATIVES`). Options that say both stay a mistake.
 
     Raises:
         ConfigError: no such file, a broken file, an unknown top-level key or an option whose path does not exist;
@@ -51,6 +59,7 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     fill_default_hooks(config)
     for option in options:
         _apply(config, option)
+    _drop_alternatives(config, [parse_option(option) for option in options])
     check_top_keys(config)
     return config
 
@@ -114,6 +123,16 @@ def _apply(config: Config, option: str) -> None:
     if not isinstance(node, Mapping) or not (last in node or "type" in node or checked):
         _unknown(node, path, ".".join(parents))
     node[last] = value
+
+
+def _drop_alternatives(config: Config, options: Sequence[tuple[str, Any]]) -> None:
+    """Take out of the file's sections what an option says in the other way; an option of None says nothing."""
+    said = {path for path, value in options if value is not None}
+    for pair in ALTERNATIVES:
+        for chosen, other in (pair, pair[::-1]):
+            if chosen in said and other not in said:
+                section, key = other.split(".")
+                config._cfg_dict[section].pop(key, None)
 
 
 def _child(node: Any, part: str, path: str, where: str) -> Any:

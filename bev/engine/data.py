@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from bev.data import sampler as _samplers  # noqa: F401  (registers the samplers)
 from bev.data import scene_stream as _scene_samplers  # noqa: F401
+from bev.data.detection2d import PictureDataset
 from bev.engine import distributed
 from bev.registry import DATASETS, ConfigError, build_node, check_keys
 from bev.structures import collate
@@ -61,6 +62,21 @@ def build_dataloader(cfg: Mapping[str, Any], path: str, seed: int, train: bool) 
         # Its own generator: making an iterator must not advance the global one, or a resumed run would differ.
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def picture_dataset(cfg: Mapping[str, Any], stage: str, **changes: Any) -> PictureDataset:
+    """The pictures of ``<stage>_dataloader``, with some arguments changed.
+
+    Raises:
+        ConfigError: there are none in this configuration.
+    """
+    path = f"{stage}_dataloader.dataset"
+    node = (cfg.get(f"{stage}_dataloader") or {}).get("dataset")
+    dataset = build_node({**node, **changes}, DATASETS, path=path) if isinstance(node, Mapping) else node
+    if not isinstance(dataset, PictureDataset):
+        found = "is missing" if dataset is None else f"builds a {type(dataset).__name__}"
+        raise ConfigError(f"config key '{path}' {found}, expected a PictureDataset")
+    return dataset
 
 
 def stream(loader: DataLoader[Any], first_batch: int) -> Iterator[Any]:

@@ -144,12 +144,19 @@ class Runner(_Runner):
         return Visualizer.get_instance(f"{self.experiment_name}_{id(self)}")
 
     def build_model(self, model: Any) -> nn.Module:
+        """The detector of ``model``. Raises ConfigError where it builds anything else."""
         detector = build_node(model, MODELS, path="model") if isinstance(model, Mapping) else model
         if not isinstance(detector, Detector):
             raise ConfigError(f"config key 'model' builds a {type(detector).__name__}, expected a Detector")
         return detector
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> DetectorAdapter:
+        """Move the detector to its device and give it what training needs: shared batch norms, frozen ones, a teacher,
+        the exchange of gradients.
+
+        Raises:
+            ConfigError: ``frozen_norms`` or ``custom_hooks`` do not fit the detector.
+        """
         device = torch.device(self.cfg.get("device") or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.cfg.get("sync_bn") and device.type == "cuda" and self.distributed:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -180,6 +187,7 @@ class Runner(_Runner):
         return self.model.module
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Optimiser and its parameter groups, over all that is trained (a teacher's adapters too)."""
         if isinstance(optim_wrapper, Mapping):
             return build_optim_wrapper(optim_wrapper, self.model.trained)
         return optim_wrapper
@@ -201,14 +209,17 @@ class Runner(_Runner):
         return build(node, PARAM_SCHEDULERS, path, **defaults)
 
     def build_train_loop(self, loop: Any) -> Any:
+        """Loader and loop of ``train_cfg``. Raises ConfigError where the head's classes are not the pictures'."""
         loader = build_dataloader(self._train_dataloader, "train_dataloader", self.seed, train=True)
         check_classes(self.cfg.get("model"), loader.dataset, "train_dataloader")
         return _built_loop({"type": "TrainLoop", **loop}, "train_cfg", TrainLoop, runner=self, dataloader=loader)
 
     def build_val_loop(self, loop: Any) -> Any:
+        """Loader, evaluator and loop of the validation within a training."""
         return self._build_evaluation_loop(loop, "val", "ValLoop", self._val_dataloader, self._val_evaluator)
 
     def build_test_loop(self, loop: Any) -> Any:
+        """Loader, evaluator and loop of ``test_cfg``; several views keep the files' own pixels beside the batches."""
         if loop.get("views") is not None:
             self._keep_pictures()
         return self._build_evaluation_loop(loop, "test", "TestLoop", self._test_dataloader, self._test_evaluator)
@@ -228,12 +239,14 @@ class Runner(_Runner):
         return _built_loop(node, f"{stage}_cfg", EvaluationLoop, runner=self, dataloader=loader, evaluator=scorer)
 
     def build_evaluator(self, evaluator: Any, path: str = "evaluator") -> Evaluator:
+        """One evaluator of one metric or several; ``path`` is the config key that errors name."""
         nodes = evaluator if isinstance(evaluator, Sequence) else [evaluator]
         return Evaluator([build(n, METRICS, path) if isinstance(n, Mapping) else n for n in nodes])
 
     # Hooks ----------------------------------------------------------------------------------------------------------
 
     def register_default_hooks(self, hooks: Mapping[str, Any] | None = None) -> None:
+        """Those that are not switched off (None), in the configuration's order."""
         for name, hook in (hooks or {}).items():
             if hook is not None:
                 self.register_hook(_built_hook(hook, f"default_hooks.{name}"))
@@ -244,6 +257,7 @@ class Runner(_Runner):
             self.register_hook(hook)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call that event of every hook that has it, in order of priority; errors keep their own traceback."""
         for hook in self._hooks:
             if method := getattr(hook, fn_name, None):
                 method(self, **kwargs)

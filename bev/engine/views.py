@@ -21,6 +21,7 @@ from bev.structures import Boxes2D, ImageBatch
 
 Predict = Callable[[ImageBatch], list[Boxes2D]]
 Merge = Literal["nms", "fusion", "hull"]
+_NEAR_BORDER = 0.01  # of a view's side: a detector ends a cut object's box about there
 _THRESHOLDS: dict[str, float] = {"nms": 0.65, "fusion": 0.55, "hull": 0.5}
 
 
@@ -65,8 +66,8 @@ class PictureViews:
         overlap: share of a tile that its neighbour sees too. Objects smaller than that are whole in some tile.
         whole: the whole picture beside its tiles, for large objects.
         merge: ``nms`` keeps the best of the boxes that overlap, ``fusion`` takes their weighted mean (each view's vote
-            counts: what few views find loses score), ``hull`` joins pieces by their share of the smaller box. None:
-            ``hull`` with tiles, else ``fusion``.
+            counts: what few views find loses score), ``hull`` joins what a tile's border cut by its share of the
+            smaller box. None: ``hull`` with tiles, else ``fusion``.
         threshold: of the merging; None: nms .65, fusion .55, hull .5.
         max_boxes: kept of a picture.
         batch_size: views that the network sees at a time.
@@ -144,13 +145,21 @@ class PictureViews:
         """
         views = self.of((picture.shape[0], picture.shape[1]), prepared.size_px)
         found: list[Boxes2D] = []
+        cut: list[Tensor] = []
         for some in _batches(views, self.batch_size):
             batch = _batch(picture, some, prepared, token).to(device)
-            found += [_in_picture(boxes.to("cpu"), view) for boxes, view in zip(predict(batch), some)]
-        return self.merged(found)
+            moved = [_in_picture(boxes.to("cpu"), view) for boxes, view in zip(predict(batch), some)]
+            cut += [_cut(boxes.xyxy_px, view, picture.shape[1::-1]) for boxes, view in zip(moved, some)]
+            found += moved
+        return self.merged(found, cut)
 
-    def merged(self, found: Sequence[Boxes2D]) -> Boxes2D:
-        """Boxes of all views, px of the picture, as one list by falling score."""
+    def merged(self, found: Sequence[Boxes2D], cut: Sequence[Tensor] | None = None) -> Boxes2D:
+        """Boxes of all views, px of the picture, as one list by falling score.
+
+        Args:
+            found: of each view.
+            cut: for each view (M,) bool, which of its boxes the view's border may have cut; None: all of them.
+        """
         boxes = torch.cat([f.xyxy_px for f in found])
         label, score = torch.cat([f.label for f in found]), torch.cat([f.score for f in found])
         how = self.merge or ("hull" if self.tile_px is not None else "fusion")
@@ -158,7 +167,8 @@ class PictureViews:
         if how == "nms":
             return Boxes2D(boxes, label, score)[nms(boxes, score, limit, label, max_num=self.max_boxes)]
         if how == "hull":
-            joined, best, cluster = merge_boxes(boxes, score, limit, label)
+            pieces = None if cut is None else torch.cat(list(cut))
+            joined, best, cluster = merge_boxes(boxes, score, limit, label, pieces)
         else:
             # Every place is seen at every scale, mirrored and not; tiles come on top of that.
             votes = len(set(self.scales)) * (1 + self.flip)
@@ -200,6 +210,16 @@ def _batch(picture: np.ndarray, views: Sequence[View], prepared: NetworkInput, t
         matrices.append(torch.from_numpy(matrix))
         sizes.append((bottom - top, right - left))
     return ImageBatch(torch.stack(images), torch.stack(matrices), sizes, [token] * len(views))
+
+
+def _cut(xyxy_px: Tensor, view: View, picture_px: Sequence[int]) -> Tensor:
+    """(M, 4) px of the picture -> (M,) bool: boxes that reach a border of their view that is none of the picture
+    (W, H)."""
+    low, high = torch.tensor(view.region_px[:2]), torch.tensor(view.region_px[2:])
+    near = ((high - low) * _NEAR_BORDER).clamp(min=1)
+    begins = (xyxy_px[:, :2] <= low + near) & (low > 0)
+    ends = (xyxy_px[:, 2:] >= high - near) & (high < torch.tensor(list(picture_px)))
+    return (begins | ends).any(-1)
 
 
 def _in_picture(boxes: Boxes2D, view: View) -> Boxes2D:

@@ -11,9 +11,19 @@ Overlap = Literal["iou", "iof", "giou"]
 _SMALLEST_AREA = 1e-6
 
 
-def box_area(xyxy: Tensor) -> Tensor:
-    """(..., 4) left, top, right, bottom -> (...) width times height."""
-    return (xyxy[..., 2] - xyxy[..., 0]) * (xyxy[..., 3] - xyxy[..., 1])
+def box_area(xyxy: Tensor, offset: int = 0) -> Tensor:
+    """(..., 4) left, top, right, bottom -> (...) width times height.
+
+    ``offset`` is 1 where right and bottom are the last pixels inside a box, as older data sets count.
+    """
+    return (xyxy[..., 2] - xyxy[..., 0] + offset) * (xyxy[..., 3] - xyxy[..., 1] + offset)
+
+
+def shared_area(first: Tensor, second: Tensor, offset: int = 0) -> Tensor:
+    """(..., 4) corners twice, broadcast -> (...) area that both cover; ``offset`` as of :func:`box_area`."""
+    low, high = torch.max(first[..., :2], second[..., :2]), torch.min(first[..., 2:], second[..., 2:])
+    sides = (high - low + offset).clamp(min=0)
+    return sides[..., 0] * sides[..., 1]
 
 
 def to_center_size(xyxy: Tensor) -> Tensor:
@@ -29,7 +39,8 @@ def to_corners(center_size: Tensor) -> Tensor:
 
 
 def overlap(first: Tensor, second: Tensor, kind: Overlap = "iou", eps: float = _SMALLEST_AREA) -> Tensor:
-    """Overlap of boxes, broadcast over leading axes.
+    """Overlap of boxes, broadcast over leading axes, as heads, assigners and losses are published with it: denominators
+    have a least area (:func:`bev.ops.box_iou` is compiled mmcv's, which has none).
 
     Args:
         first, second: (..., 4) corners in one unit.
@@ -40,10 +51,7 @@ def overlap(first: Tensor, second: Tensor, kind: Overlap = "iou", eps: float = _
     Returns:
         (...); iou and iof in [0, 1], giou in [-1, 1]. Boxes without area overlap nothing.
     """
-    low, high = torch.max(first[..., :2], second[..., :2]), torch.min(first[..., 2:], second[..., 2:])
-    sides = (high - low).clamp(min=0)
-    shared = sides[..., 0] * sides[..., 1]
-    area = box_area(first)
+    shared, area = shared_area(first, second), box_area(first)
     union = area if kind == "iof" else area + box_area(second) - shared
     union = union.clamp(min=eps)
     ratio = shared / union

@@ -14,6 +14,7 @@ from bev.io.errors import FileError
 
 _JPEG = b"\xff\xd8"
 _EXIF_MARKS, _TIFF = (b"Exif\0\0", b"eXIf", b"EXIF"), (b"II*\0", b"MM\0*")
+_MOST_PIXELS = 2**30  # OpenCV's own bound for the other formats
 _PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
@@ -56,6 +57,10 @@ def decode_image(data: bytes, where: str) -> np.ndarray:
         raise FileError(f"{where}: the image file is empty")
     if data[:2] == _JPEG:
         try:
+            # A damaged head may claim 12 GB of pixels, which would be allocated and filled before the end is missed.
+            height, width = simplejpeg.decode_jpeg_header(data)[:2]
+            if height * width > _MOST_PIXELS:
+                raise ValueError(f"its head claims {height}x{width} px (HxW)")
             # Twice as fast as PIL with the same pixels; warnings such as a premature end are errors (strict).
             return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""Overlap of axis-aligned boxes."""
+"""Overlap of axis-aligned boxes, as compiled mmcv has it; areas are those of :mod:`bev.geometry.boxes2d`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+
+from bev.geometry.boxes2d import box_area, shared_area
 
 OverlapMode = Literal["iou", "iof"]
 
@@ -30,15 +32,8 @@ def box_iou(
     """
     check_overlap_arguments("box_iou", len(boxes1_px), len(boxes2_px), mode, aligned)
     first, second = (boxes1_px, boxes2_px) if aligned else (boxes1_px[:, None], boxes2_px[None])
-    low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
-    intersection = (high - low + offset).clamp(min=0).prod(-1)
-    area1, area2 = (side_product(boxes, offset) for boxes in (first, second))
-    return over(intersection, area1, area2, mode)
-
-
-def side_product(boxes_px: Tensor, offset: int = 0) -> Tensor:
-    """(..., 4) -> (...) area of axis-aligned boxes."""
-    return (boxes_px[..., 2] - boxes_px[..., 0] + offset) * (boxes_px[..., 3] - boxes_px[..., 1] + offset)
+    area1, area2 = (box_area(boxes, offset) for boxes in (first, second))
+    return over(shared_area(first, second, offset), area1, area2, mode)
 
 
 def over(intersection: Tensor, area1: Tensor, area2: Tensor, mode: OverlapMode) -> Tensor:

@@ -65,10 +65,12 @@ class CameraRig:
 
     @property
     def num_cameras(self) -> int:
+        """N."""
         return len(self.names)
 
     @property
     def device(self) -> torch.device:
+        """Of the matrices."""
         return self.cam_from_ref.device
 
     def to(self, device: torch.device | str) -> CameraRig:

@@ -13,6 +13,7 @@ import torch
 from bev.data.detection2d import PictureDataset
 from bev.io.images import read_image
 from bev.structures import Boxes2D, ImageBatch
+from bev.viz.drawing_paths import drawing_paths
 from bev.viz.legend import class_legend
 from bev.viz.palette import PAGE, Color, class_color, ink_on
 from bev.viz.text import Picture, draw_text, text_size
@@ -125,15 +126,14 @@ def draw_found(
 ) -> list[Path]:
     """Draw the predictions of a data set's pictures (by token, px of the files) over the files; returns the paths."""
     paths = []
-    for record in dataset.records:
+    drawings = drawing_paths([r.token for r in dataset.records], directory, [r.path for r in dataset.records])
+    for record, path in zip(dataset.records, drawings):
         if record.token in predictions:
             found = better_than(predictions[record.token], score_threshold)
             image = read_image(record.path, record.token, record.size_px, upright=True)
             picture = draw_boxes(image, found, dataset.pictures.classes)
-            # A token may be an absolute path, or lead out of the data set's folder: drawings stay in theirs.
-            parts = [part for part in Path(record.token).parts if part not in ("..", Path(record.token).anchor)]
-            paths.append(Path(directory, *parts[:-1], f"{parts[-1]}.jpg"))
-            write_picture(paths[-1], picture)
+            write_picture(path, picture)
+            paths.append(path)
     return paths
 
 

@@ -41,6 +41,7 @@ class BoxLayer:
             )
 
     def class_name(self, index: int) -> str:
+        """Name of a box's class."""
         return self.class_names[int(self.boxes.label[index])]
 
     def color(self, index: int) -> Color:

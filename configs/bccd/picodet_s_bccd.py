@@ -1,4 +1,4 @@
-"""A PicoDet-style light detector on blood cells, from scratch."""
+"""PicoDet-S on blood cells, from scratch."""
 
 _base_ = [
     "configs/_base_/model/picodet.py",
@@ -7,7 +7,10 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(width=0.5),
-    neck=dict(in_channels=(48, 96, 192)),
-    head=dict(network=dict(num_classes=3), decoder=dict(score_threshold=0.01, nms_iou=0.5)),
+    backbone=dict(width=0.75, ratios=(0.875, 0.5, 0.5, 0.5, 0.625, 0.5, 0.625, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)),
+    neck=dict(in_channels=(96, 192, 384), out_channels=96),
+    head=dict(
+        network=dict(num_classes=3, in_channels=96, stacked_convs=2),
+        decoder=dict(score_threshold=0.01, nms_iou=0.5),
+    ),
 )

@@ -1,13 +1,10 @@
-"""A PicoDet-style light detector, 1.53 M parameters, 416 px.
+"""PicoDet-M, 2.15 M parameters, 416 px.
 
-Published for the original PicoDet-M of 2.15 M: AP 34.3 on COCO val2017 (arXiv 2111.00902); 34.8 in the README of
-PaddleDetection 2.3, whose later PicoDets are larger.
+Published: AP 34.8 on COCO val2017 (README of PaddleDetection, 2021.10; arXiv 2111.00902 has 34.3).
 """
 
-_base_ = ["configs/picodet/picodet_s_coco.py"]
-
-model = dict(
-    backbone=dict(width=1.0),
-    neck=dict(in_channels=(116, 232, 464), out_channels=128),
-    head=dict(network=dict(in_channels=128, feat_channels=128)),
-)
+_base_ = [
+    "configs/_base_/model/picodet.py",
+    "configs/_base_/data/coco_416.py",
+    "configs/_base_/schedule/yolox_300e.py",
+]

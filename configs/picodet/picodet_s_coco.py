@@ -1,13 +1,12 @@
-"""A PicoDet-style light detector, 0.56 M parameters, 416 px.
+"""PicoDet-S, 0.99 M parameters, 416 px.
 
-Published for the original PicoDet-S of 0.99 M: AP 30.6 on COCO val2017 (arXiv 2111.00902); 30.7 in the README of
-PaddleDetection 2.3, whose later PicoDets are larger.
+Published: AP 30.7 on COCO val2017 (README of PaddleDetection, 2021.10; arXiv 2111.00902 has 30.6).
 """
 
-_base_ = [
-    "configs/_base_/model/picodet.py",
-    "configs/_base_/data/coco_416.py",
-    "configs/_base_/schedule/yolox_300e.py",
-]
+_base_ = ["configs/picodet/picodet_m_coco.py"]
 
-model = dict(backbone=dict(width=0.5), neck=dict(in_channels=(48, 96, 192)))
+model = dict(
+    backbone=dict(width=0.75, ratios=(0.875, 0.5, 0.5, 0.5, 0.625, 0.5, 0.625, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)),
+    neck=dict(in_channels=(96, 192, 384), out_channels=96),
+    head=dict(network=dict(in_channels=96, stacked_convs=2)),
+)

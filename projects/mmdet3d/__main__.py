@@ -13,6 +13,7 @@ from projects.mmdet3d.run import run_script
 
 
 def run() -> int:
+    """The command; returns its exit code."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(__doc__)
         return 0 if len(sys.argv) > 1 else 2

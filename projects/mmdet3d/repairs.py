@@ -118,6 +118,7 @@ class RepairFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """The module's own specification with a loader that mends it; None for modules that need no mending."""
         if fullname not in REPAIRS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from bev.data import Draw, PictureDataset
 from bev.data.detection2d import (
@@ -168,6 +169,58 @@ def test_files_that_are_no_annotations_are_named(voc: Path, coco: tuple[Path, Pa
         PictureDataset(read_yolo(yolo), SIZE)
     (yolo / "labels/train/p0.txt").write_text("2 0.5 0.5 0.1 0.1\n")
     assert "class of 2" in str(read_yolo(yolo).records[0].problem)
+
+
+@pytest.mark.parametrize("line", ["nan .5 .5 .1 .1", "inf .5 .5 .1 .1", ".5 .5 .5 .1 .1", "0 nan .5 .1 .1"])
+def test_labels_that_are_no_numbers_are_a_problem_of_their_picture(yolo: Path, line: str) -> None:
+    (yolo / "labels/train/p0.txt").write_text(line)
+    problems = [record.problem for record in read_yolo(yolo).records]
+    assert "p0.txt: line 1" in str(problems[0]) and problems[1:] == [None, None]
+
+
+def test_pictures_of_every_depth_and_channel(yolo: Path) -> None:
+    """Grey, with alpha, of 16 bits, of a palette and of one pixel; each with its box where the colour is."""
+    colour = np.full((80, 120, 3), 40, np.uint8)
+    colour[20:40, 30:60] = 220
+    wide = colour.astype(np.uint16) * 257
+    for old in (*(yolo / "images/train").iterdir(), *(yolo / "labels/train").iterdir()):
+        old.unlink()
+    files = {
+        **{"grey.png": colour[..., 0], "alpha.png": np.dstack([colour, colour[..., :1] // 40])},
+        **{"deep.png": wide, "deep_grey.tif": wide[..., 0], "UPPER.JPG": colour, "plain.webp": colour},
+    }
+    for name, pixels in files.items():
+        assert cv2.imwrite(str(yolo / "images/train" / name), pixels)
+    Image.fromarray(colour).convert("P").save(yolo / "images/train/palette.png")
+    Image.fromarray(colour).convert("CMYK").save(yolo / "images/train/cmyk.jpg")
+    names = [path.stem for path in (yolo / "images/train").iterdir()]
+    assert cv2.imwrite(str(yolo / "images/train/point.png"), colour[:1, :1])
+    for name in names:
+        (yolo / f"labels/train/{name}.txt").write_text("1 0.375 0.375 0.25 0.25\n")
+    dataset = PictureDataset(read_yolo(yolo), (40, 60))
+    assert len(dataset) == 9
+    for sample in (dataset[i] for i in range(len(dataset))):
+        assert sample.image.shape == (3, 40, 60) and sample.image.dtype == torch.uint8 and sample.boxes is not None
+        if sample.token.endswith("point.png"):
+            assert len(sample.boxes) == 0
+            continue
+        assert sample.boxes.xyxy_px.tolist() == [[15.0, 10.0, 30.0, 20.0]] and sample.boxes.label.tolist() == [1]
+        inner, outer = sample.image[:, 12:18, 17:28].float(), sample.image[:, 24:, :].float()
+        assert float(inner.min()) > 180 and float(outer.max()) < 90, sample.token
+
+
+def test_coco_files_with_unknown_sizes_and_doubled_ids(coco: tuple[Path, Path]) -> None:
+    content = json.loads(coco[0].read_text())
+    for image in content["images"]:
+        image |= {"height": 0, "width": 0}
+    coco[0].write_text(json.dumps(content))
+    pictures = read_coco(*coco)
+    assert all(record.size_px is None and record.problem is None for record in pictures.records)
+    assert sum(len(record.label) for record in pictures.records) == len(content["annotations"])
+    content["images"][1]["id"] = content["images"][0]["id"]
+    coco[0].write_text(json.dumps(content))
+    with pytest.raises(FileError, match="two pictures have the id"):
+        read_coco(*coco)
 
 
 def test_windows_files_and_lists_are_read(yolo: Path) -> None:

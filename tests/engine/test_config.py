@@ -38,6 +38,16 @@ def test_helpers_start_with_an_underscore(tmp_path: Path) -> None:
         load_config(_write(tmp_path, "steps = 4"))
 
 
+def test_an_option_replaces_what_the_file_says_in_another_way() -> None:
+    before = dict(load_config(CONFIG).train_cfg)
+    assert before["max_steps"] and before["val_interval"], "else nothing is replaced"
+    cfg = load_config(CONFIG, ["train_cfg.max_epochs=3", "train_cfg.val_interval_epochs=1"])
+    assert cfg.train_cfg == {"max_epochs": 3, "val_interval_epochs": 1}
+    both = load_config(CONFIG, ["train_cfg.max_steps=3", "train_cfg.max_epochs=3"]).train_cfg
+    assert both["max_steps"] == both["max_epochs"] == 3  # which TrainLoop refuses
+    assert load_config(CONFIG, ["train_cfg.max_epochs=None"]).train_cfg == {**before, "max_epochs": None}
+
+
 @pytest.mark.parametrize("text", ["seed = (", "seed = unknown_name", "seed = 1 / 0"])
 def test_broken_files(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="config.py cannot be read"):

@@ -180,7 +180,8 @@ def test_inference_on_a_folder(model: torch.nn.Module, squares: Path, tmp_path: 
     for box in boxes:
         left, top, right, bottom = box["xyxy_px"]
         assert 0 <= left <= right <= 100 and 0 <= top <= bottom <= 50 and box["name"] in ("red", "blue")
-    assert (source / "out/a.png.jpg").is_file() and (source / "out/more/b.jpg.jpg").is_file()
+    assert content["pictures"][0]["drawing"] == "a.jpg"
+    assert (source / "out/a.jpg").is_file() and (source / "out/more/b.jpg").is_file()
     options: Any = dict(score_threshold=0.0, device="cpu", views=dict(tile_px=32, flip=True, batch_size=3))
     tiled = json.loads(infer_pictures(model, cfg, source, tmp_path / "tiles", **options).read_text())["pictures"]
     for left, top, right, bottom in (box["xyxy_px"] for row in tiled for box in row.get("boxes", ())):

@@ -118,8 +118,7 @@ def test_length_in_epochs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("option", "message"), [
-    ("train_cfg.max_epochs=1", "exactly one of 'max_steps' and 'max_epochs'"),
-    ("train_cfg.val_interval_epochs=1", "both 'val_interval' and 'val_interval_epochs'"),
+    ("train_cfg.max_steps=None", "exactly one of 'max_steps' and 'max_epochs'"),
     ("param_scheduler.0.warmup=21", "warm-up of 21 does not fit into 20 steps"),
     ("optim_wrapper.paramwise_cfg.custom_keys={'neck': {'lr_mult': 0.1}}", "fits no parameter of ToyDetector"),
     ("optim_wrapper.clip_grad.max_nrm=1", "did you mean 'max_norm'"),

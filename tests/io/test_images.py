@@ -52,6 +52,12 @@ def test_missing_wrong_size_and_not_an_image(tmp_path: Path, picture: np.ndarray
         read_image(tmp_path / "gone.jpg")
     with pytest.raises(FileError, match=r"48x80 px.*expected \(90, 160\)"):
         read_image(_write(tmp_path / "a.jpg", picture), size_px=(90, 160))
+    claims = bytearray(_write(tmp_path / "c.jpg", picture).read_bytes())
+    head = claims.index(b"\xff\xc0") + 5
+    claims[head : head + 4] = b"\xff\xdc\xff\xdc"
+    (tmp_path / "c.jpg").write_bytes(claims)
+    with pytest.raises(FileError, match="c.jpg: .*its head claims 65500x65500"):
+        read_image(tmp_path / "c.jpg")
     (tmp_path / "text.jpg").write_text("<html>404</html>")
     with pytest.raises(FileError, match="text.jpg: not an image"):
         read_image(tmp_path / "text.jpg")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +19,10 @@ from bev.models.assigners import (
     PointRangeAssigner,
     RatioSimOTAAssigner,
     SimOTAAssigner,
+    StaticQualityAssigner,
     TaskAlignedAssigner,
 )
-from bev.models.priors import Priors, ScaledAnchors
+from bev.models.priors import PointPriors, Priors, ScaledAnchors
 
 PRIORS: Priors = ScaledAnchors((8, 16), (3.0,), (1.0,))([(8, 12), (4, 6)], torch.device("cpu"))
 SEEDS = st.integers(0, 100_000)
@@ -64,6 +67,26 @@ def test_atss_is_its_definition(seed: int, count: int) -> None:
             inside = float(contains(boxes[m : m + 1], center[p : p + 1])) > 0.01
             candidates[p, m] = bool(iou[p, m] >= threshold) and inside
     assert ATSSAssigner().assign(PRIORS, boxes).box.tolist() == best_of(candidates, iou)
+
+
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, COUNTS)
+def test_static_quality_is_atss_of_squares_and_the_predictions_overlap(seed: int, count: int) -> None:
+    boxes, labels, scores, decoded = scene(seed, count)
+    points = PointPriors((8, 16))([(8, 12), (4, 6)], torch.device("cpu"))
+    squares = ScaledAnchors((8, 16), (5.0,), (1.0,))([(8, 12), (4, 6)], torch.device("cpu")).moved(0)
+    middle = points.stride_px[:, None] / 2  # ScaledAnchors sit on the cells' corners
+    moved = Priors(squares.xyxy_px + middle.repeat(1, 4), points.center_px, points.stride_px, points.counts)
+    expected = ATSSAssigner().assign(moved, boxes)
+    found = StaticQualityAssigner(ATSSAssigner()).assign(points, boxes, labels, scores, decoded)
+    assert found.metric is not None and torch.equal(found.box, expected.box)
+    iou = pairwise_overlap(decoded, boxes)
+    for prior, box in enumerate(found.box.tolist()):
+        assert math.isclose(found.metric[prior], iou[prior, box] if box >= 0 else 0, abs_tol=1e-6)
+    centred = torch.tensor([[20.0, 20.0, 60.0, 52.0]])
+    assert len(StaticQualityAssigner(ATSSAssigner()).assign(points, centred, labels[:1], scores, decoded).positive)
+    nothing = StaticQualityAssigner(ATSSAssigner()).assign(points, boxes[:0], labels[:0], scores, decoded)
+    assert not len(nothing.positive) and nothing.metric is not None
 
 
 @settings(max_examples=25, deadline=None)

@@ -17,6 +17,7 @@ from bev.engine import load_config
 from bev.models import losses
 from bev.models.assigners import SimOTAAssigner
 from bev.models.assigners.assignment import match_dynamically
+from bev.models.assigners.dynamic import varifocal_cost
 from bev.models.detectors import DenseDetector
 from bev.models.detectors.yolox_weights import from_official, load_onnx
 from bev.models.heads.dense.mixture_criterion import better_part
@@ -41,14 +42,15 @@ _NARROW: dict[str, dict[str, Any]] = {
     "Darknet53": {"width": 0.125, "blocks": (1, 1, 1, 1, 1)},
     "TinyDarknet": {"width": 0.125},
     "SSDVGG": {"width": 0.125},
-    "ShuffleNetV2": {"width": 0.5},
+    "ESNet": {"width": 0.25},
     "EfficientNet": {"variant": "lite0"},
     "YOLOXPAFPN": {"in_channels": (32, 64, 128), "depth": 0.33, "out_channels": 64},
     "FPN": {"in_channels": (32, 64, 128, 256), "out_channels": 64},
     "TinyYOLOv3Neck": {"in_channels": (32, 128), "out_channels": 32},
     "YOLOv3Neck": {"in_channels": (32, 64, 128), "out_channels": (16, 32, 64)},
     "CSPRepPAN": {"in_channels": (32, 64, 128), "out_channels": _LEVELS, "depth": 0.33},
-    "LightPAN": {"in_channels": (48, 96, 192), "out_channels": 64},
+    "LightPAN": {"in_channels": (32, 64, 128), "out_channels": 64},
+    "LightTowers": {"num_classes": 3, "in_channels": 64, "stacked_convs": 1},
     "SSDNeck": {"in_channels": (64, 128), "out_channels": (64, 128, 32, 32, 32, 32)},
     "BiFPN": {"layers": 1},
     "ProposalConvs": {"in_channels": 64, "feat_channels": 64},
@@ -221,6 +223,33 @@ def test_dynamic_matching_is_exclusive(seed: int, boxes: int, priors: int) -> No
         rivals = [box for box in range(boxes) if row in cost[:, box].topk(int(wanted[box]), largest=False).indices]
         if len(rivals) > 1:
             assert int(taken[row].int().argmax()) == int(cost[row].argmin())
+
+
+def test_varifocal_cost_by_hand() -> None:
+    """PicoDet, equation 1: the varifocal loss of the IoU in the box's class, negatives of the other classes beside."""
+    score, iou = torch.tensor([[0.3, 0.6, 0.1], [0.5, 0.2, 0.9]]), torch.tensor([[0.8], [0.0]])
+    first = 0.75 * (0.3**2 * -math.log(0.7) + 0.1**2 * -math.log(0.9))
+    first += 0.8 * -(0.8 * math.log(0.6) + 0.2 * math.log(0.4))
+    second = 0.75 * sum(p**2 * -math.log(1 - p) for p in (0.5, 0.2, 0.9))  # no overlap: all three are negatives
+    found = varifocal_cost(score, torch.tensor([1]), iou)
+    torch.testing.assert_close(found, torch.tensor([[first], [second]]))
+    logits = (score / (1 - score)).log()
+    wanted = torch.tensor([[0.0, 0.8, 0.0], [0.0, 0.0, 0.0]])
+    rows = losses.VarifocalLoss(reduction="none")(logits, wanted).sum(1, keepdim=True)
+    torch.testing.assert_close(found, rows)
+
+
+def test_picodets_choice_is_the_cheapest_of_its_cost() -> None:
+    priors = PointPriors((8,))([(4, 4)], torch.device("cpu"))
+    boxes, label = torch.tensor([[4.0, 4.0, 28.0, 28.0]]), torch.tensor([0])
+    decoded = boxes.repeat(16, 1)
+    decoded[:, 2] -= torch.linspace(0, 23, 16)  # the first overlaps whole, the last hardly
+    assigner = SimOTAAssigner(cost="varifocal", iou_weight=6.0, penalty=1e8, root=False)
+    found = assigner.assign(priors, boxes, label, torch.full((16, 2), 0.4), decoded)
+    count = int(((28 - torch.linspace(0, 23, 16) - 4) / 24).topk(10).values.sum())
+    assert len(found.positive) == count and found.positive.max() < 16
+    with pytest.raises(ValueError, match="cost 'focal'"):
+        SimOTAAssigner(cost="focal")  # type: ignore[arg-type]
 
 
 def test_simota_without_candidates_assigns_nothing() -> None:

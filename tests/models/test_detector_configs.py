@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bev.engine import load_config
-from bev.models import losses, necks
+from bev.models import assigners, losses, necks
 from bev.models.assigners import hungarian
 from bev.models.reparam import switch_to_deploy
 from bev.registry import DATASETS, MODELS
@@ -46,7 +46,16 @@ PUBLISHED = {
     "fcos_r50": (32.02, 0.005),
     "atss_r50": (32.07, 0.005),
     "ssd300_vgg16": (34.31, 0.005),
+    "picodet_s": (0.99, 0.005),
+    "picodet_m": (2.15, 0.005),
+    "picodet_l": (3.30, 0.005),
+    "picodet_lcnet": (3.10, 0.01),  # cut off after two digits
     "efficientdet_d0": (3.9, 0.05),
+    "efficientdet_d1": (6.6, 0.05),
+    "efficientdet_d2": (8.1, 0.05),
+    "efficientdet_d3": (12.0, 0.05),
+    "efficientdet_d4": (20.7, 0.05),
+    "efficientdet_d5": (33.7, 0.1),  # of 90 classes; see below
     "gfl_r50": (32.22, 0.005),
     "tood_r50": (31.98, 0.005),
     "faster_rcnn_r50": (41.53, 0.005),
@@ -81,11 +90,12 @@ def test_every_published_size_has_its_configuration() -> None:
     assert set(PUBLISHED) <= {path.stem.removesuffix("_coco") for path in CONFIGS}
 
 
-def test_efficientdet_has_the_published_count_with_its_ninety_classes() -> None:
-    cfg = load_config(REPO_ROOT / "configs/efficientdet/efficientdet_d0_coco.py").model
+@pytest.mark.parametrize("size, count", [("d0", 3_880_067), ("d2", 8_097_039), ("d4", 20_723_675)])
+def test_efficientdet_has_the_published_count_with_its_ninety_classes(size: str, count: int) -> None:
+    cfg = load_config(_config(f"efficientdet/efficientdet_{size}_coco")).model
     cfg.head.network.num_classes = 90
     with torch.device("meta"):
-        assert sum(p.numel() for p in MODELS.build(cfg).parameters()) == 3_880_067
+        assert sum(p.numel() for p in MODELS.build(cfg).parameters()) == count
 
 
 @pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem != "yolox_nano_coco"], ids=lambda p: p.stem)
@@ -123,6 +133,15 @@ def test_two_and_three_dimensional_detectors_share_their_parts() -> None:
         definitions = [p for p in (REPO_ROOT / "bev/models").rglob("*.py") if f"\nclass {name}(" in p.read_text()]
         definitions += [p for p in (REPO_ROOT / "bev/models").rglob("*.py") if f"\nclass {name}:" in p.read_text()]
         assert len(definitions) == 1, definitions
+
+
+def test_ppyoloe_begins_with_a_static_assigner() -> None:
+    """Published: ATSS for 100 of 300 epochs."""
+    cfg = load_config(_config("ppyoloe/ppyoloe_s_coco"))
+    criterion = MODELS.build(cfg.model.head.criterion)
+    assert criterion.epochs * 3 == cfg.train_cfg.max_epochs == 300
+    assert isinstance(criterion.first.assigner.assigner, assigners.ATSSAssigner) and not criterion.first.normalise
+    assert isinstance(criterion.later.assigner, assigners.TaskAlignedAssigner) and criterion.later.normalise
 
 
 def _config(name: str) -> Path:

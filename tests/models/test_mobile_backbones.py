@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bev.models.backbones import SSDVGG, EfficientNet, MobileNetV2, MobileNetV3, RepVGG, ShuffleNetV2
+from bev.models.backbones import (
+    SSDVGG,
+    EfficientNet,
+    ESNet,
+    LCNet,
+    MobileNetV2,
+    MobileNetV3,
+    RepVGG,
+    ShuffleNetV2,
+)
 from bev.models.backbones.repvgg import RepVGGBlock
 from bev.models.backbones.shufflenet import shuffle_channels
 from bev.models.reparam import concatenated, switch_to_deploy
@@ -71,6 +80,7 @@ def test_published_names() -> None:
     with torch.device("meta"):
         v2, v3, shuffle = MobileNetV2(num_classes=2), MobileNetV3("small", num_classes=2), ShuffleNetV2(num_classes=2)
         rep, vgg = RepVGG("a0"), SSDVGG()
+        es, lc = ESNet(), LCNet()
     assert {
         "features.0.0.weight",
         "features.0.1.running_var",
@@ -106,6 +116,20 @@ def test_published_names() -> None:
     assert {"stage0.rbr_reparam.weight", "stage4.0.rbr_reparam.bias"} <= set(rep.state_dict())
     assert not any("rbr_dense" in name or "bn" in name for name in rep.state_dict())
     assert {"features.0.weight", "features.21.bias", "features.31.weight"} <= set(vgg.state_dict())
+    assert {
+        "_conv1._conv.weight",
+        "2_1._conv_dw_mv1._batch_norm.weight",
+        "2_1._se.conv2.bias",
+        "3_7._conv_linear._conv.weight",
+        "4_3._conv_pw._batch_norm.running_mean",
+    } <= set(es.state_dict())
+    assert {
+        "conv1.conv.weight",
+        "blocks2.0.dw_conv.bn.weight",
+        "blocks5.5.pw_conv.conv.weight",
+        "blocks6.1.se.conv1.bias",
+    } <= set(lc.state_dict())
+    assert not any(name.startswith("blocks5.0.se") for name in lc.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -115,6 +139,8 @@ def test_published_names() -> None:
         (lambda: MobileNetV3("large", (0, 1, 2, 3, 4)), (2, 4, 8, 16, 32)),
         (lambda: MobileNetV3("small", (0, 1, 2, 3, 4)), (2, 4, 8, 16, 32)),
         (lambda: ShuffleNetV2(0.5, (0, 1, 2, 3)), (4, 8, 16, 32)),
+        (lambda: ESNet(0.75, out_indices=(0, 1, 2, 3)), (4, 8, 16, 32)),
+        (lambda: LCNet(0.35, (0, 1, 2, 3)), (4, 8, 16, 32)),
         (lambda: RepVGG("a0", (0, 1, 2, 3, 4), width=0.25), (2, 4, 8, 16, 32)),
         (lambda: EfficientNet("lite2", (0, 1, 2, 3, 4)), (2, 4, 8, 16, 32)),
         (lambda: SSDVGG(0.125), (8, 16)),

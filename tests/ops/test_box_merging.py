@@ -99,6 +99,16 @@ def test_pieces_join_the_object_they_are_of() -> None:
     assert nms(boxes, score, 0.5).tolist() == [0, 1, 2]  # the IoU of box and half is .45
     apart = merge_boxes(boxes, score, 0.5, torch.tensor([0, 1, 0]))
     assert len(apart[0]) == 3
+    huge = torch.tensor([[10.0, 10.0, 20.0, 20.0], [0.0, 0.0, 90.0, 90.0], [11.0, 10.0, 20.0, 20.0]])
+    weak, whole = torch.tensor([0.9, 0.1, 0.5]), torch.zeros(3, dtype=torch.bool)
+    assert merge_boxes(huge, weak, 0.5)[0].tolist() == [[0.0, 0.0, 90.0, 90.0]]
+    # Whole boxes: two are one object by their union, and the improbable large one is an object of its own.
+    joined, best, cluster = merge_boxes(huge, weak, 0.5, cut=whole)
+    assert joined.tolist() == huge[:2].tolist() and cluster.tolist() == [0, 1, 0]
+    # Cut ones join by the smaller area, and grow by what is nearly as sure.
+    pieces = torch.tensor([[0.0, 0.0, 50.0, 40.0], [30.0, 0.0, 60.0, 40.0], [0.0, 0.0, 99.0, 99.0]])
+    joined, _, cluster = merge_boxes(pieces, torch.tensor([0.9, 0.8, 0.1]), 0.5, cut=torch.tensor([True, True, False]))
+    assert joined.tolist() == [[0.0, 0.0, 60.0, 40.0]] and cluster.tolist() == [0, 0, 0]
     assert [len(part) for part in merge_boxes(boxes[:0], score[:0])] == [0, 0, 0]
     with pytest.raises(ValueError, match="merge_boxes"):
         merge_boxes(boxes, score[:2])

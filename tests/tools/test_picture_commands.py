@@ -19,11 +19,11 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_squares(tmp_path_factory.mktemp("squares") / "data", broken=True)
 
 
-def _run(name: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(name: str, root: Path, *arguments: str, on_error: str = "skip") -> subprocess.CompletedProcess[str]:
     option = f"train_dataloader.dataset.pictures.root={root}"
     command = [sys.executable, str(REPO_ROOT / "tools" / f"{name}.py"), str(CONFIG), *arguments]
     return subprocess.run(
-        [*command, "--cfg-options", option], cwd=REPO_ROOT, capture_output=True, text=True, timeout=300
+        [*command, "--cfg-options", option, f"train_dataloader.dataset.on_error={on_error}"], cwd=REPO_ROOT, capture_output=True, text=True, timeout=300
     )
 
 
@@ -42,11 +42,15 @@ def test_anchors_are_printed_as_a_configuration_takes_them(squares: Path) -> Non
     command = ("anchors", squares, "--count", "2", "--levels", "2")
     whole = (squares / "JPEGImages/p0.png").read_bytes()
     (squares / "JPEGImages/p0.png").write_bytes(whole[:60])
-    damaged = _run(*command)
+    damaged = _run(*command, on_error="raise")
     assert damaged.returncode == 2 and "p0.png" in damaged.stderr and "Traceback" not in damaged.stderr
-    (squares / "JPEGImages/p0.png").write_bytes((squares / "JPEGImages/p1.png").read_bytes())
     sides = _run(*command)
     assert sides.returncode == 0, sides.stderr
+    assert "1 pictures that cannot be used are left out" in sides.stderr and "p0.png" in sides.stderr
+    assert sides.stdout.startswith("14 boxes at 64x64 px")
     line = next(line for line in sides.stdout.splitlines() if line.startswith("sizes_px="))
     sizes = ast.literal_eval(line.removeprefix("sizes_px="))
+    many = _run("anchors", squares, "--count", "99", "--levels", "1")
+    assert many.returncode == 2 and "99 anchors need as many different" in many.stderr, many.stderr
+    assert "Traceback" not in many.stderr
     assert len(sizes) == 2 and all(14 <= side <= 24 for level in sizes for pair in level for side in pair)

@@ -5,12 +5,13 @@ from bev.data.detection2d.coco import read_coco
 from bev.data.detection2d.dataset import PictureDataset, read_picture
 from bev.data.detection2d.letterbox import letterbox
 from bev.data.detection2d.picture import Chance, Picture, PictureTransform
-from bev.data.detection2d.records import PictureList, PictureRecord, to_coco
+from bev.data.detection2d.records import PICTURE_SUFFIXES, PictureList, PictureRecord, to_coco
 from bev.data.detection2d.voc import read_voc
 from bev.data.detection2d.yolo import read_yolo
 
 __all__ = [
     "Chance",
+    "PICTURE_SUFFIXES",
     "Picture",
     "PictureDataset",
     "PictureList",

@@ -8,6 +8,7 @@ import numpy as np
 
 from bev.data.detection2d.dataset import read_picture
 from bev.data.detection2d.records import PictureList
+from bev.io import FileError
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +26,37 @@ class AnchorFit:
     recall: float
 
 
-def box_sizes(pictures: PictureList, size_px: tuple[int, int]) -> np.ndarray:
+def box_sizes(
+    pictures: PictureList, size_px: tuple[int, int], left_out: list[str] | None = None
+) -> np.ndarray:
     """(M, 2) float64 width and height, px, of all objects after letterboxing into (H, W); crowds left out.
 
     Pictures are read only where their annotation gives no size.
 
+    Args:
+        pictures: the data set.
+        size_px: (H, W) of the network.
+        left_out: gets the reason of every picture that cannot be used; None: the first one raises.
+
     Raises:
-        FileError: such a picture cannot be read.
+        FileError: a picture or annotation cannot be used, or none can.
     """
     sizes = []
     for record in pictures.records:
-        height, width = record.size_px or read_picture(record).size_px
+        try:
+            if record.problem:
+                raise FileError(record.problem)
+            height, width = record.size_px or read_picture(record).size_px
+        except FileError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+            continue
         scale = min(size_px[0] / height, size_px[1] / width)
         boxes = record.boxes_px[~record.crowd].astype(np.float64)
         sizes.append((boxes[:, 2:] - boxes[:, :2]) * scale)
+    if not sizes:
+        raise FileError(f"{pictures.source}: none of its {len(pictures.records)} pictures can be used")
     return np.concatenate(sizes)
 
 

@@ -36,9 +36,11 @@ def read_coco(
         if name not in names.values():
             raise FileError(f"{annotations}: it has no category {name!r}{suggest(name, names.values())}")
     label_of = {category: chosen.index(name) for category, name in names.items() if name in chosen}
-    objects_of: dict[int, list[dict[str, Any]]] = {
-        int(i["id"]): [] for i in _rows(content, "images", ("id", "file_name"), annotations)
-    }
+    objects_of: dict[int, list[dict[str, Any]]] = {}
+    for image in _rows(content, "images", ("id", "file_name"), annotations):
+        if image["id"] in objects_of:
+            raise FileError(f"{annotations}: two pictures have the id {image['id']}, one is {image['file_name']}")
+        objects_of[int(image["id"])] = []
     for row in _rows(content, "annotations", ("image_id", "category_id", "bbox"), annotations):
         if row["image_id"] not in objects_of or row["category_id"] not in names:
             raise FileError(
@@ -82,8 +84,10 @@ def _rows(content: dict[str, Any], key: str, needed: Sequence[str], path: str | 
 
 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+    """(H, W); None where the file does not say, or says 0 as some tools do for "unknown"."""
     height, width = image.get("height"), image.get("width")
-    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    whole = isinstance(height, int) and isinstance(width, int)
+    return (height, width) if whole and height > 0 and width > 0 else None
 
 
 def _objects(

@@ -12,6 +12,9 @@ import numpy as np
 from bev.io import FileError
 from bev.registry import suggest
 
+# Of the files that folders of pictures are searched for, in small letters.
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
 
 @dataclass(frozen=True, eq=False)
 class PictureRecord:

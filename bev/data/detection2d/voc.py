@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-from bev.data.detection2d.records import Objects, PictureList, broken, collect_objects, label_of, make_record
+from bev.data.detection2d.records import (
+    PICTURE_SUFFIXES,
+    Objects,
+    PictureList,
+    broken,
+    collect_objects,
+    label_of,
+    make_record,
+)
 from bev.io import FileError
 from bev.registry import DATASETS
 
 # No annotation is larger; a larger file is not read into memory. Entities are refused, since they can grow without end.
 _LARGEST_BYTES = 16 * 2**20
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # The second column of lists of one class.
 _CLASS_COLUMN = re.compile(r"\s+(-1|0|1)$")
 
@@ -81,7 +88,7 @@ def _names(path: Path) -> list[str]:
 def _find_pictures(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES}
 
 
 def _parse(path: Path) -> ElementTree.Element | str:

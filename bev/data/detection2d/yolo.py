@@ -11,11 +11,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from bev.data.detection2d.records import Objects, PictureList, broken, collect_objects, make_record
+from bev.data.detection2d.records import PICTURE_SUFFIXES, Objects, PictureList, broken, collect_objects, make_record
 from bev.io import FileError
 from bev.registry import DATASETS
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @DATASETS.register_module(name="YoloPictures")
@@ -75,7 +73,10 @@ def _class_names(base: Path, content: dict[str, Any], root: str | Path) -> tuple
         by_number = {int(number): name for number, name in names.items()}
         names = [by_number[number] for number in range(len(names))]
     if names is None and (base / "classes.txt").is_file():
-        lines = (base / "classes.txt").read_text("utf-8-sig").splitlines()
+        try:
+            lines = (base / "classes.txt").read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FileError(f"{base / 'classes.txt'}: cannot read: {error}") from error
         names = [line.strip() for line in lines if line.strip()]
     if not isinstance(names, list) or not names:
         raise FileError(f"{root}: no class names: 'names' in data.yaml, classes.txt, or the argument classes")
@@ -87,7 +88,7 @@ def _class_names(base: Path, content: dict[str, Any], root: str | Path) -> tuple
 def _pictures(base: Path, given: str) -> list[Path]:
     place = _found(given, (base,))
     if place.is_dir():
-        return sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES)
+        return sorted(path for path in place.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
     if not place.is_file():
         raise FileError(f"{place}: no such folder of pictures or list of them")
     try:
@@ -153,7 +154,7 @@ def _objects(path: Path, num_classes: int, size_px: tuple[int, int] | None, pict
             first, x, y, w, h = _values(line)
         except ValueError:
             return broken(f"{path}: line {number} is {line!r:.60}, expected: class x y width height")
-        if first != int(first) or not 0 <= first < num_classes or not all(-0.01 <= v <= 1.01 for v in (x, y, w, h)):
+        if not first.is_integer() or not 0 <= first < num_classes or not all(-0.01 <= v <= 1.01 for v in (x, y, w, h)):
             return broken(f"{path}: line {number} is {line!r:.60}: class of {num_classes}, then shares of the picture")
         height, width = size_px
         corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)

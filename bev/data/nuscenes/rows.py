@@ -28,6 +28,7 @@ class Frames:
 
     @cached_property
     def tokens(self) -> list[str]:
+        """Of the frames' samples, in their order."""
         return [row.token for row in self.rows]
 
     @cached_property

@@ -43,6 +43,7 @@ class Mounts:
 
     @property
     def tokens(self) -> list[str]:
+        """Of the mounts, in their order."""
         return [row.token for row in self.rows]
 
 

@@ -25,11 +25,15 @@ Quaternion = tuple[float, float, float, float]
 
 
 class Scene(msgspec.Struct, gc=False):
+    """A row of ``scene``."""
+
     token: str
     name: str
 
 
 class SampleRow(msgspec.Struct, gc=False):
+    """A row of ``sample``: a key frame, its neighbours by token (empty: none)."""
+
     token: str
     timestamp: Time
     scene_token: str
@@ -38,6 +42,8 @@ class SampleRow(msgspec.Struct, gc=False):
 
 
 class SampleData(msgspec.Struct, gc=False):
+    """A row of ``sample_data``: one file of one sensor, px."""
+
     token: str
     sample_token: str
     ego_pose_token: str
@@ -50,12 +56,16 @@ class SampleData(msgspec.Struct, gc=False):
 
 
 class EgoPose(msgspec.Struct, gc=False):
+    """A row of ``ego_pose``: global_from_ego, quaternion w x y z and m."""
+
     token: str
     rotation: Quaternion
     translation: Vector
 
 
 class CalibratedSensor(msgspec.Struct):
+    """A row of ``calibrated_sensor``: ego_from_sensor, quaternion w x y z and m, and a camera's (3, 3) matrix, px."""
+
     token: str
     sensor_token: str
     rotation: Quaternion
@@ -64,12 +74,16 @@ class CalibratedSensor(msgspec.Struct):
 
 
 class Sensor(msgspec.Struct):
+    """A row of ``sensor``."""
+
     token: str
     channel: str
     modality: str
 
 
 class Annotation(msgspec.Struct, gc=False):
+    """A row of ``sample_annotation``: centre, size as width length height in m, quaternion w x y z, global frame."""
+
     token: str
     sample_token: str
     instance_token: str
@@ -85,6 +99,8 @@ class Annotation(msgspec.Struct, gc=False):
 
 
 class Instance(msgspec.Struct):
+    """A row of ``instance``."""
+
     token: str
     category_token: str
 
@@ -97,6 +113,8 @@ class Named(msgspec.Struct):
 
 
 class Visibility(msgspec.Struct):
+    """A row of ``visibility``."""
+
     token: str
     level: str
 

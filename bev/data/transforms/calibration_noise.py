@@ -48,6 +48,7 @@ class CalibrationNoise(SampleTransform[RigError]):
         self.probability = probability
 
     def draw(self, rng: np.random.Generator, sample: Sample) -> RigError:
+        """Errors of every camera; all of them zero where the sample is spared."""
         n, happens = sample.rig.num_cameras, rng.random() < self.probability
         unit = rng.normal(size=(n, 7)) * happens
         # Bounded: a rare draw must not turn a focal length negative.
@@ -58,6 +59,7 @@ class CalibrationNoise(SampleTransform[RigError]):
         )
 
     def apply(self, sample: Sample, chance: RigError) -> Sample:
+        """The sample with a rig whose cameras are turned, moved and zoomed by their errors."""
         rotation = torch.from_numpy(chance.rotation_rad)
         half = torch.linalg.norm(rotation, dim=1, keepdim=True) / 2
         quaternion = torch.cat([half.cos(), rotation / 2 * torch.sinc(half / torch.pi)], 1)

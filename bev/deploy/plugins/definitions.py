@@ -88,6 +88,7 @@ def _describe(library: Any, spec: PluginSpec) -> Callable[..., Any]:
 
 def _combine(library: Any, spec: PluginSpec) -> Callable[..., Any]:
     def combine(*given: Any, **named: Any) -> Any:
+        """The only form the kernel takes: dense tensors of the types it was written for."""
         return [library.AutoTuneCombination(", ".join(spec.types), "LINEAR")]
 
     return combine
@@ -95,6 +96,7 @@ def _combine(library: Any, spec: PluginSpec) -> Callable[..., Any]:
 
 def _compute(spec: PluginSpec) -> Callable[..., None]:
     def compute(*given: Any, **named: Any) -> None:
+        """Run the kernel in TensorRT's stream. Arguments come by name or by place, as its versions differ in that."""
         import torch
 
         inputs, attributes, rest = _split(spec, given, named)
@@ -116,6 +118,7 @@ def run(spec: PluginSpec, tensors: Sequence[Any], attributes: dict[str, int], ou
 
 def _bake(library: Any, spec: PluginSpec, capability: int) -> Callable[..., Any]:
     def bake(*given: Any, **named: Any) -> Any:
+        """Name and PTX of the kernel, how it is launched, and its sizes, for an engine that needs no Python."""
         inputs, attributes, rest = _split(spec, given, named)
         outputs = named["outputs"] if "outputs" in named else rest[0]
         launch = spec.launch([desc.shape_expr for desc in inputs], attributes)

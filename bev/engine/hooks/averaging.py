@@ -23,6 +23,11 @@ class AveragingHook(Hook):
     updates = 0
 
     def before_run(self, runner: Any) -> None:
+        """Begin the average with the weights as they are.
+
+        Raises:
+            ConfigError: another hook averages them too.
+        """
         others = [hook for hook in runner.hooks if isinstance(hook, AveragingHook) and hook is not self]
         if others:
             names = f"{type(self).__name__} and {type(others[0]).__name__}"
@@ -45,16 +50,20 @@ class AveragingHook(Hook):
         _copy(*self._buffers)
 
     def before_val_epoch(self, runner: Any) -> None:
+        """Validate the average."""
         self.swap()
 
     def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Go on with the weights."""
         self.swap()
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Save the average and how many steps it has seen."""
         checkpoint[f"{self.name}_state_dict"] = dict(self.average)
         checkpoint[f"{self.name}_updates"] = self.updates
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Take up a saved average; a checkpoint without one leaves it at the weights it began with."""
         saved = checkpoint.get(f"{self.name}_state_dict")
         if saved is not None:
             _copy(list(self.average.values()), [saved[name] for name in self.average])

@@ -41,6 +41,7 @@ class ProgressHook(Hook):
         self._streams: list[tuple[logging.StreamHandler[Any], Any]] = []
 
     def before_run(self, runner: Any) -> None:
+        """Start the bar, on the first process and where the terminal shows one; the log moves above it."""
         live = sys.stdout.isatty() if self.live is None else self.live
         if runner.rank != 0 or not live:
             return
@@ -64,6 +65,7 @@ class ProgressHook(Hook):
         self._progress, self._streams = None, []
 
     def before_train(self, runner: Any) -> None:
+        """Say how long the run is and where it starts."""
         loop = runner.train_loop
         if runner.rank == 0:
             runner.logger.info(
@@ -74,6 +76,7 @@ class ProgressHook(Hook):
             self._train = self._progress.add_task("train", total=loop.max_iters, completed=loop.steps_done, text="")
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Move the bar; without one, print a line every ``interval`` steps and at the first and last."""
         if runner.rank != 0:
             return
         loop = runner.train_loop

@@ -38,6 +38,7 @@ class ScalarLogHook(Hook):
         self._writer: Any = None
 
     def before_train(self, runner: Any) -> None:
+        """Open the files. A resumed run drops the lines after its step; a new one puts an older log aside."""
         validated: list[int] = []
         if runner.rank == 0:
             step = runner.train_loop.steps_done
@@ -60,6 +61,7 @@ class ScalarLogHook(Hook):
         return SummaryWriter(os.path.join(runner.work_dir, "tensorboard"), purge_step=step + 1 if step else 0)
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Write the means of the last ``interval`` steps, and the learning rate of the one just made."""
         loop = runner.train_loop
         scalars = dict(outputs or {})
         if runner.optim_wrapper.grad_norm is not None:
@@ -71,6 +73,7 @@ class ScalarLogHook(Hook):
             self._write("train", loop.steps_done, {**self._window.means(over_processes=True), "lr": lr})
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
+        """Write the metrics."""
         if metrics and runner.optim_wrapper is not None:
             step = runner.train_loop.steps_done
             runner.validated_steps.add(step)
@@ -85,6 +88,7 @@ class ScalarLogHook(Hook):
                 self._writer.add_scalar(f"{mode}/{name}", value, step)
 
     def after_run(self, runner: Any) -> None:
+        """Close the files."""
         for output in (self._file, self._writer):
             if output is not None:
                 output.close()

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from rich.progress import track
 from torch import nn
 
+from bev.data.detection2d import PICTURE_SUFFIXES
 from bev.data.detection2d.letterbox import letterbox
 from bev.data.detection2d.picture import PAD_VALUE
 from bev.engine.views import NetworkInput, PictureViews, build_views
@@ -24,8 +25,8 @@ from bev.registry import ConfigError
 from bev.structures import Boxes2D, ImageBatch
 from bev.tracking import Tracker2D, Tracker2DSettings
 from bev.viz.boxes2d import better_than, draw_boxes, write_picture
+from bev.viz.drawing_paths import drawing_paths
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 RESULTS = "detections.json"
 
@@ -76,8 +77,9 @@ def infer_pictures(
 
     Returns:
         Path of the JSON: ``classes``, ``score_threshold`` and ``pictures``, a list of ``file``, ``size_px`` (H, W) and
-        ``boxes`` (``name``, ``label``, ``score``, ``xyxy_px`` in the file's px); frames of a video also have ``frame``
-        and ``time_s``, and followed boxes ``track``. A picture that cannot be read has ``error`` in place of the boxes.
+        ``boxes`` (``name``, ``label``, ``score``, ``xyxy_px`` in the file's px); pictures also have their ``drawing``,
+        frames of a video ``frame`` and ``time_s``, and followed boxes ``track``. A picture that cannot be read has
+        ``error`` in place of the boxes.
 
     Raises:
         FileError: the source is missing, is no picture or video, holds none, or nothing in it can be read.
@@ -134,8 +136,10 @@ def _files(
 ) -> list[dict[str, Any]]:
     files = _listed(source, out)
     base = source if source.is_dir() else source.parent
+    names = [str(file.relative_to(base)) for file in files]
+    drawings = dict(zip(files, drawing_paths(names, out, files)))
     rows: list[dict[str, Any]] = []
-    for file in track(files, description="pictures", disable=len(files) < 2):
+    for file, drawing in track(drawings.items(), description="pictures", disable=len(files) < 2):
         name = str(file.relative_to(base))
         try:
             image = read_image(file, upright=True)
@@ -146,8 +150,9 @@ def _files(
             rows.append({"file": name, "error": str(error)})
             continue
         boxes = better_than(detect_picture(model, how, image, name, device), score_threshold)
-        write_picture(out / f"{name}.jpg", draw_boxes(image, boxes, _names(how, boxes)))
-        rows.append({"file": name, "size_px": list(image.shape[:2]), "boxes": _rows(boxes, how)})
+        write_picture(drawing, draw_boxes(image, boxes, _names(how, boxes)))
+        place = {"file": name, "drawing": str(drawing.relative_to(out))}
+        rows.append({**place, "size_px": list(image.shape[:2]), "boxes": _rows(boxes, how)})
     if all("error" in row for row in rows):
         raise FileError(f"{source}: none of its {len(rows)} pictures can be read; the first: {rows[0]['error']}")
     return rows
@@ -160,10 +165,10 @@ def _listed(source: Path, out: Path) -> list[Path]:
     if not source.is_dir():
         raise FileError(f"{source}: no such picture, folder or video")
     target = out.resolve()
-    files = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in PICTURES and p.is_file()]
+    files = [p for p in sorted(source.rglob("*")) if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file()]
     files = [p for p in files if target == source.resolve() or target not in p.resolve().parents]
     if not files:
-        raise FileError(f"{source}: no pictures in it ({', '.join(PICTURES)})")
+        raise FileError(f"{source}: no pictures in it ({', '.join(PICTURE_SUFFIXES)})")
     return files
 
 

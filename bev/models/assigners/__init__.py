@@ -1,6 +1,6 @@
 """Which prediction answers for which ground truth."""
 
-from bev.models.assigners.aligned import ATSSAssigner, TaskAlignedAssigner
+from bev.models.assigners.aligned import ATSSAssigner, StaticQualityAssigner, TaskAlignedAssigner
 from bev.models.assigners.assignment import BACKGROUND, IGNORED, Assignment
 from bev.models.assigners.dynamic import DynamicSoftLabelAssigner, RatioSimOTAAssigner, SimOTAAssigner
 from bev.models.assigners.hungarian import HungarianAssigner2D, HungarianAssigner3D, focal_cost
@@ -22,6 +22,7 @@ __all__ = [
     "RatioAssigner",
     "RatioSimOTAAssigner",
     "SimOTAAssigner",
+    "StaticQualityAssigner",
     "TaskAlignedAssigner",
     "focal_cost",
 ]

@@ -1,11 +1,14 @@
-"""Assigners that choose among the best candidates of each box: ATSS and task alignment."""
+"""Assigners that choose among the best candidates of each box: ATSS, task alignment, ATSS in its place."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bev.geometry.boxes2d import contains, pairwise_overlap
+from bev.geometry.boxes2d import contains, overlap, pairwise_overlap, to_corners
 from bev.models.assigners.assignment import IGNORED, Assignment, keep_highest, nothing_assigned
 from bev.models.priors import Priors
 from bev.registry import MODELS
@@ -93,3 +96,30 @@ class TaskAlignedAssigner:
         box, value = keep_highest(chosen, iou)
         own = metric.gather(1, box.clamp(min=0)[:, None])[:, 0]
         return Assignment(box, value, torch.where(box >= 0, own, 0.0))
+
+
+@MODELS.register_module()
+class StaticQualityAssigner:
+    """An assigner that knows places alone, where an aligned one is expected (PP-YOLOE's first epochs).
+
+    Square anchors stand in for points; a positive's quality is the IoU of what it predicts with its box. With
+    ``QualityCriterion(normalise=False)`` it is what PaddleDetection trains PP-YOLOE with before task alignment.
+
+    Args:
+        assigner: of anchors and boxes, such as :class:`ATSSAssigner`.
+        anchor_strides: side of the squares, strides of the level (published: 5).
+    """
+
+    def __init__(self, assigner: Any, anchor_strides: float = 5.0) -> None:
+        self.assigner, self.anchor_strides = assigner, anchor_strides
+
+    @torch.no_grad()
+    def assign(self, priors: Priors, boxes: Tensor, label: Tensor, scores: Tensor, decoded: Tensor) -> Assignment:
+        """Assign P priors; the arguments are those of :meth:`TaskAlignedAssigner.assign`, scores are not looked at."""
+        if not len(boxes):
+            return nothing_assigned(len(priors), boxes.device, metric=True)
+        sides = self.anchor_strides * priors.stride_px[:, None].expand(-1, 2)
+        squares = replace(priors, xyxy_px=to_corners(torch.cat([priors.center_px, sides], -1)))
+        found: Assignment = self.assigner.assign(squares, boxes)
+        iou = overlap(decoded, boxes[found.box.clamp(min=0)])
+        return replace(found, metric=torch.where(found.box >= 0, iou, 0.0))

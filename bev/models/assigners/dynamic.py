@@ -14,6 +14,9 @@ from bev.models.assigners.ratio import RatioAssigner
 from bev.models.priors import Priors
 from bev.registry import MODELS
 
+# Factor of the negatives in the published varifocal loss; their exponent is 2.
+_NEGATIVE_SHARE = 0.75
+
 
 def _scatter(count: int, candidate: Tensor, taken: Tensor, iou: Tensor, metric: bool) -> Assignment:
     """(K, M) choice among candidate priors (K,) -> all of them."""
@@ -30,7 +33,8 @@ class SimOTAAssigner:
     """The cheapest priors of each box, as many as its best IoUs sum to (YOLOX, arXiv 2107.08430).
 
     The cost is the class's binary cross entropy of the score's root plus ``iou_weight`` times -ln(IoU) plus
-    ``penalty`` for priors that are not both in the box and near its centre; all in float32.
+    ``penalty`` for priors that are not both in the box and near its centre; all in float32. PicoDet (arXiv 2111.00902,
+    equation 1) takes the varifocal loss with the IoU as its target and ``iou_weight`` times 1 - GIoU.
 
     Args:
         center_radius: half the side of the region around a centre, strides.
@@ -40,6 +44,10 @@ class SimOTAAssigner:
         cls_weight, iou_weight: of the costs.
         penalty: 1e5 in the 2021 release and mmdet, 1e6 today.
         root: take the root of the scores, since they are products of two probabilities (YOLOX).
+        cost: ``"entropy"``, or ``"varifocal"`` as PicoDet has it (with an ``iou_weight`` of 6).
+
+    Raises:
+        ValueError: unknown candidates or cost.
     """
 
     def __init__(
@@ -51,12 +59,15 @@ class SimOTAAssigner:
         iou_weight: float = 3.0,
         penalty: float = 1e5,
         root: bool = True,
+        cost: Literal["entropy", "varifocal"] = "entropy",
     ) -> None:
         if candidates not in ("union", "center"):
             raise ValueError(f"SimOTAAssigner candidates {candidates!r} is neither 'union' nor 'center'")
+        if cost not in ("entropy", "varifocal"):
+            raise ValueError(f"SimOTAAssigner cost {cost!r} is neither 'entropy' nor 'varifocal'")
         self.center_radius, self.candidates, self.topk = center_radius, candidates, topk
         self.cls_weight, self.iou_weight, self.penalty = cls_weight, iou_weight, penalty
-        self.root = root
+        self.root, self.cost = root, cost
 
     @torch.no_grad()
     def assign(self, priors: Priors, boxes: Tensor, label: Tensor, scores: Tensor, decoded: Tensor) -> Assignment:
@@ -73,7 +84,11 @@ class SimOTAAssigner:
             return nothing_assigned(len(priors), boxes.device)
         iou = pairwise_overlap(decoded[candidate], boxes)
         scores = scores[candidate].sqrt() if self.root else scores[candidate]
-        cost = self.cls_weight * _class_cost(scores, label) - self.iou_weight * (iou + 1e-7).log()
+        if self.cost == "varifocal":
+            classes, apart = varifocal_cost(scores, label, iou), 1 - pairwise_overlap(decoded[candidate], boxes, "giou")
+        else:
+            classes, apart = _class_cost(scores, label), -(iou + 1e-7).log()
+        cost = self.cls_weight * classes + self.iou_weight * apart
         taken, _ = match_dynamically(cost + self.penalty * ~central[candidate], iou, self.topk)
         return _scatter(len(priors), candidate, taken, iou, metric=False)
 
@@ -119,6 +134,16 @@ def _class_cost(scores: Tensor, label: Tensor) -> Tensor:
         absent = -(1 - scores).log().clamp(min=-100)  # binary_cross_entropy's own bound
         present = -scores.log().clamp(min=-100)
         return absent.sum(1, keepdim=True) + (present - absent)[:, label]
+
+
+def varifocal_cost(scores: Tensor, label: Tensor, iou: Tensor) -> Tensor:
+    """(K, C) probabilities, (M,), (K, M) -> (K, M) varifocal loss of the IoU in the box's class, over all classes."""
+    with torch.autocast(scores.device.type, enabled=False):
+        scores, iou = scores.float(), iou.float()
+        rest, own = (1 - scores).log().clamp(min=-100), scores.log().clamp(min=-100)
+        absent = -_NEGATIVE_SHARE * scores.square() * rest
+        present = -iou * (iou * own[:, label] + (1 - iou) * rest[:, label])
+        return absent.sum(1, keepdim=True) - absent[:, label] + torch.where(iou > 0, present, absent[:, label])
 
 
 @MODELS.register_module()

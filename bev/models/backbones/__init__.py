@@ -6,6 +6,8 @@ from bev.models.backbones.csp_darknet import CSPDarknet
 from bev.models.backbones.csp_rep import CSPRepResNet
 from bev.models.backbones.darknet import Darknet53, TinyDarknet
 from bev.models.backbones.efficientnet import EfficientNet
+from bev.models.backbones.esnet import ESNet
+from bev.models.backbones.lcnet import LCNet
 from bev.models.backbones.mobilenet import MobileNetV2, MobileNetV3
 from bev.models.backbones.repvgg import RepVGG
 from bev.models.backbones.resnet import ResNet
@@ -22,7 +24,9 @@ __all__ = [
     "CSPDarknet",
     "CSPRepResNet",
     "Darknet53",
+    "ESNet",
     "EfficientNet",
+    "LCNet",
     "MobileNetV2",
     "MobileNetV3",
     "RepVGG",

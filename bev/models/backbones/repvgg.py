@@ -86,6 +86,8 @@ class RepVGGBlock(Reparameterised):
 
     @torch.no_grad()
     def switch_to_deploy(self) -> bool:
+        """Sum the branches, each with its norm folded in, into ``rbr_reparam`` (RepVGG, section 3.2); False where that
+        is done already."""
         if hasattr(self, "rbr_reparam"):
             return False
         (dense, norm), (point, point_norm) = self.rbr_dense.children(), self.rbr_1x1.children()

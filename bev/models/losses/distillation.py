@@ -85,6 +85,11 @@ class LogitDistillation(DistillationTerm):
         self.temperature, self.alpha, self.hard_terms = temperature, alpha, tuple(hard_terms)
 
     def forward(self, student: tuple[nn.Module, Any], teacher: tuple[nn.Module, Any]) -> Tensor:
+        """Term of two dense heads and their raw outputs, a scalar.
+
+        Raises:
+            ConfigError: their class logits differ in shape or in form (sigmoid, softmax, probability).
+        """
         ours, theirs = _predictions(self, *student), _predictions(self, *teacher)
         if ours.cls.shape != theirs.cls.shape or ours.score_form != theirs.score_form:
             raise ConfigError(
@@ -101,6 +106,11 @@ class LogitDistillation(DistillationTerm):
         return self.weight * self.alpha * _weighted_mean(divergence, theirs.scores.float().amax(-1))
 
     def scale_others(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The student's terms, ``hard_terms`` times ``1 - alpha``.
+
+        Raises:
+            ConfigError: a hard term that the student does not have.
+        """
         for name in self.hard_terms:
             if name not in losses:
                 raise ConfigError(
@@ -129,6 +139,11 @@ class BoxDistillation(DistillationTerm):
         self.temperature = temperature
 
     def forward(self, student: tuple[nn.Module, Any], teacher: tuple[nn.Module, Any]) -> Tensor:
+        """Term of two dense heads and their raw outputs, a scalar.
+
+        Raises:
+            ConfigError: a head's box coder has no bins, or priors or bins differ in number.
+        """
         ours, theirs = _predictions(self, *student), _predictions(self, *teacher)
         for who, one in (("student", ours), ("teacher", theirs)):
             if not hasattr(one.coder, "reg_max"):
@@ -168,6 +183,11 @@ class MapDistillation(DistillationTerm):
         self.path, self.temperature = path, temperature
 
     def forward(self, student: tuple[nn.Module, Any], teacher: tuple[nn.Module, Any]) -> Tensor:
+        """Mean over the maps that ``path`` leads to, a scalar.
+
+        Raises:
+            ConfigError: the path leads nowhere, or maps differ in number or shape.
+        """
         ours, theirs = (list(_at(one[1], self.path, type(self).__name__)) for one in (student, teacher))
         _check_alike(self, ours, theirs)
         terms = [
@@ -212,6 +232,11 @@ class FeatureDistillation(DistillationTerm):
         self.adapters = nn.ModuleList([nn.Conv2d(s, t, 1) for s, t in pairs])
 
     def forward(self, student: tuple[nn.Module, Any], teacher: tuple[nn.Module, Any]) -> Tensor:
+        """Mean distance of the maps, a scalar; the student's go through their adapters first.
+
+        Raises:
+            ConfigError: maps differ in number or shape, or do not have the channels that the adapters were made for.
+        """
         ours, theirs = _maps(student[1]), _maps(teacher[1])
         if len(self.adapters) > 1 and len(self.adapters) != len(ours):
             count = f"{len(self.adapters)} adapters for {len(ours)} maps"

@@ -112,6 +112,7 @@ class ExtendedIoULoss(_OverlapLoss):
         self.smooth_point = smooth_point
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(..., 4) corners twice -> (...), from 0 (equal) on; beyond 1 for disjoint boxes."""
         hull_low = torch.min(prediction[..., :2], target[..., :2])
         low = torch.max(prediction[..., :2], target[..., :2])
         high = torch.min(prediction[..., 2:], target[..., 2:])
@@ -138,6 +139,7 @@ class SIoULoss(_OverlapLoss):
         self.neg_gamma = neg_gamma
 
     def elements(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(..., 4) corners twice -> (...) in [0, 2]."""
         first, second = to_center_size(prediction), to_center_size(target)
         apart = second[..., :2] - first[..., :2] + self.eps
         sine = (apart.abs() / apart.square().sum(-1, keepdim=True).sqrt()).unbind(-1)

@@ -1,4 +1,7 @@
-"""Path aggregation of one narrow width with depthwise convolutions, and a fourth level (PicoDet, arXiv 2111.00902)."""
+"""Path aggregation of one narrow width with depthwise convolutions, and a fourth level (PicoDet, arXiv 2111.00902).
+
+Parameters are named as in PaddleDetection's CSPPAN.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,65 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bev.models.conv_module import Activation, ConvModule, DepthwiseConvModule
+from bev.models.conv_module import Activation, ConvModule, build_activation
+from bev.models.strided_conv import conv2d
 from bev.registry import MODELS
 
 
+class DepthwisePair(nn.Module):
+    """A depthwise and a 1x1 convolution of one width, each with norm and activation."""
+
+    def __init__(self, channels: int, kernel_size: int, stride: int = 1, activation: Activation = "hardswish") -> None:
+        super().__init__()
+        self.dwconv = conv2d(channels, channels, kernel_size, stride, kernel_size // 2, channels, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.pwconv = nn.Conv2d(channels, channels, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.activation = build_activation(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))."""
+        x = self.activation(self.bn1(self.dwconv(x)))
+        result: Tensor = self.activation(self.bn2(self.pwconv(x)))
+        return result
+
+
+class _Bottleneck(nn.Module):
+    def __init__(self, channels: int, kernel_size: int, activation: Activation) -> None:
+        super().__init__()
+        self.conv1 = ConvModule(channels, channels, 1, activation=activation)
+        self.conv2 = DepthwisePair(channels, kernel_size, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.conv2(self.conv1(x))
+        return result
+
+
 class LightCSP(nn.Module):
-    """Two 1x1 ways, one of them on through a depthwise convolution; joined (figure 2, CSP-PAN)."""
+    """Two 1x1 ways, one of them on through a bottleneck with a depthwise convolution; joined (figure 2, CSP-PAN)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, activation: Activation) -> None:
         super().__init__()
         hidden = out_channels // 2
         self.main_conv = ConvModule(in_channels, hidden, 1, activation=activation)
         self.short_conv = ConvModule(in_channels, hidden, 1, activation=activation)
-        self.spatial = DepthwiseConvModule(hidden, hidden, kernel_size, activation=activation)
+        self.blocks = nn.Sequential(_Bottleneck(hidden, kernel_size, activation))
         self.final_conv = ConvModule(2 * hidden, out_channels, 1, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, out_channels, H, W)."""
-        joined = torch.cat([self.spatial(self.main_conv(x)), self.short_conv(x)], 1)
+        joined = torch.cat([self.blocks(self.main_conv(x)), self.short_conv(x)], 1)
         result: Tensor = self.final_conv(joined)
         return result
+
+
+class _ToOneWidth(nn.Module):
+    def __init__(self, in_channels: Sequence[int], out_channels: int, activation: Activation) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(ConvModule(c, out_channels, 1, activation=activation) for c in in_channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        return [conv(x) for conv, x in zip(self.convs, maps)]
 
 
 @MODELS.register_module()
@@ -49,28 +91,28 @@ class LightPAN(nn.Module):
         activation: Activation = "hardswish",
     ) -> None:
         super().__init__()
-        count = len(in_channels)
+        steps = range(len(in_channels) - 1)
 
-        def down() -> DepthwiseConvModule:
-            return DepthwiseConvModule(out_channels, out_channels, kernel_size, 2, activation=activation)
+        def down() -> DepthwisePair:
+            return DepthwisePair(out_channels, kernel_size, 2, activation)
 
         def join() -> LightCSP:
             return LightCSP(2 * out_channels, out_channels, kernel_size, activation)
 
-        self.reduce = nn.ModuleList(ConvModule(c, out_channels, 1, activation=activation) for c in in_channels)
-        self.top_down = nn.ModuleList(join() for _ in range(count - 1))
-        self.downs = nn.ModuleList(down() for _ in range(count - 1))
-        self.bottom_up = nn.ModuleList(join() for _ in range(count - 1))
-        self.extra_input, self.extra_output = down(), down()
+        self.conv_t = _ToOneWidth(in_channels, out_channels, activation)
+        self.first_top_conv, self.second_top_conv = down(), down()
+        self.top_down_blocks = nn.ModuleList(join() for _ in steps)  # the coarsest first
+        self.downsamples = nn.ModuleList(down() for _ in steps)
+        self.bottom_up_blocks = nn.ModuleList(join() for _ in steps)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, C_l, H_l, W_l), finest first -> one level more than maps, (B, out_channels, H_l, W_l)."""
-        inputs = [conv(x) for conv, x in zip(self.reduce, maps)]
+        inputs = self.conv_t(maps)
         levels = [inputs[-1]]
-        for k in range(len(maps) - 2, -1, -1):
-            raised = F.interpolate(levels[0], size=inputs[k].shape[-2:], mode="nearest")
-            levels.insert(0, self.top_down[k](torch.cat([raised, inputs[k]], 1)))
+        for join, lower in zip(self.top_down_blocks, reversed(inputs[:-1])):
+            raised = F.interpolate(levels[0], size=lower.shape[-2:], mode="nearest")
+            levels.insert(0, join(torch.cat([raised, lower], 1)))
         outputs = [levels[0]]
-        for k, (down, join) in enumerate(zip(self.downs, self.bottom_up)):
-            outputs.append(join(torch.cat([down(outputs[-1]), levels[k + 1]], 1)))
-        return [*outputs, self.extra_input(inputs[-1]) + self.extra_output(outputs[-1])]
+        for down, join, level in zip(self.downsamples, self.bottom_up_blocks, levels[1:]):
+            outputs.append(join(torch.cat([down(outputs[-1]), level], 1)))
+        return [*outputs, self.first_top_conv(inputs[-1]) + self.second_top_conv(outputs[-1])]

@@ -11,6 +11,7 @@ from bev.models.heads.dense.grid_criterion import GridCriterion
 from bev.models.heads.dense.head import DenseHead
 from bev.models.heads.dense.lead_guided_head import LeadGuidedHead
 from bev.models.heads.dense.level_towers import LevelTowers
+from bev.models.heads.dense.light_towers import LightTowers
 from bev.models.heads.dense.mixture_criterion import MixtureCriterion
 from bev.models.heads.dense.objectness_criterion import ObjectnessCriterion
 from bev.models.heads.dense.one_to_one_criterion import OneToOneCriterion
@@ -36,6 +37,7 @@ __all__ = [
     "GridCriterion",
     "LeadGuidedHead",
     "LevelTowers",
+    "LightTowers",
     "MixtureCriterion",
     "ObjectnessCriterion",
     "OneToOneCriterion",

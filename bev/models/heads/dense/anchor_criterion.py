@@ -51,6 +51,8 @@ class AnchorCriterion(Criterion):
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_bbox`` over one factor: the positives (an image without any counts as one), or all
+        anchors that count (``count_negatives``)."""
         targets = self.targets(predictions, truth)
         factor = float(targets.label_weights.sum()) if self.count_negatives else at_least_one_each(targets)
         weights = targets.label_weights

@@ -54,6 +54,8 @@ class CenternessCriterion(Criterion):
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls`` and ``loss_quality`` over the positives, ``loss_bbox`` over the sum of their centre-ness;
+        ``loss_quality`` only where the network predicts it."""
         targets = self.targets(predictions, truth)
         count = at_least_one_each(targets) if self.one_each else max(sum(targets.per_image), 1)
         image, prior = targets.positive

@@ -22,21 +22,32 @@ class DistributionCriterion(Criterion):
 
     Args:
         assigner: anchors and boxes -> Assignment.
-        loss_cls: over (B * P, C) qualities: quality focal.
+        dynamic: the assigner also looks at labels, scores and decoded boxes (PicoDet's SimOTA).
+        loss_cls: over (B * P, C) qualities: quality focal or varifocal.
         loss_bbox: over (K, 4) corners.
         loss_dfl: over (K, n + 1) logits of a side.
     """
 
-    def __init__(self, assigner: Any, loss_cls: nn.Module, loss_bbox: nn.Module, loss_dfl: nn.Module) -> None:
+    def __init__(
+        self, assigner: Any, loss_cls: nn.Module, loss_bbox: nn.Module, loss_dfl: nn.Module, dynamic: bool = False
+    ) -> None:
         super().__init__()
+        self.dynamic = dynamic
         self.assigner, self.loss_cls, self.loss_bbox, self.loss_dfl = assigner, loss_cls, loss_bbox, loss_dfl
 
+    @torch.no_grad()
     def targets(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> DenseTargets:
         """What the boxes teach."""
-        assignments = [self.assigner.assign(predictions.priors, t.xyxy_px) for t in truth]
+        seen = zip(predictions.scores.detach(), predictions.boxes_px.detach())
+        assignments = [
+            self.assigner.assign(predictions.priors, t.xyxy_px, *((t.label, *image) if self.dynamic else ()))
+            for t, image in zip(truth, seen)
+        ]
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls`` over the positives (an image without any counts as one); ``loss_bbox`` and ``loss_dfl`` over the
+        sum of their best scores, at least 1."""
         targets = self.targets(predictions, truth)
         image, prior = targets.positive
         boxes = predictions.boxes_px[image, prior]

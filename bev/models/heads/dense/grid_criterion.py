@@ -46,6 +46,8 @@ class GridCriterion(Criterion):
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls``, ``loss_obj``, ``loss_xy``, ``loss_wh``, sums over the batch; the network must
+        predict objectness."""
         assert predictions.quality is not None
         targets = self.targets(predictions, truth)
         image, prior = targets.positive

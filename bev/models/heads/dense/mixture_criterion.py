@@ -88,6 +88,8 @@ class MixtureCriterion(Criterion):
         return rows[among][index], value
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls`` over the positives or the images, whichever are more, ``loss_bbox`` over the sum of the
+        positives' IoUs, ``loss_quality`` over the positives; the network must predict a quality."""
         assert predictions.quality is not None
         targets = self.targets(predictions, truth)
         image, prior = targets.positive

@@ -51,6 +51,8 @@ class ObjectnessCriterion(Criterion):
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls``, ``loss_bbox``, ``loss_obj`` and, once ``with_l1`` is set, ``loss_l1``, each over the positives;
+        the network must predict objectness."""
         assert predictions.quality is not None
         targets = self.targets(predictions, truth)
         image, prior = targets.positive

@@ -56,6 +56,7 @@ class QualityCriterion(Criterion):
         return gather_targets(assignments, truth, predictions.num_classes)
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """``loss_cls``, ``loss_bbox`` and perhaps ``loss_dfl``, each over the sum of the qualities, at least 1."""
         targets = self.targets(predictions, truth)
         image, prior = targets.positive
         metric = torch.stack([a.metric for a in targets.assignments])[image, prior]  # type: ignore[misc]

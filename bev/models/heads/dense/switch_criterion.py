@@ -28,5 +28,6 @@ class SwitchCriterion(Criterion):
         self.first, self.later, self.epochs, self.epoch = first, later, epochs, 0
 
     def forward(self, predictions: DensePredictions, truth: Sequence[Boxes2D]) -> dict[str, Tensor]:
+        """The losses of the criterion that holds in this epoch."""
         losses: dict[str, Tensor] = (self.first if self.epoch < self.epochs else self.later)(predictions, truth)
         return losses
