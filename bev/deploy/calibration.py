@@ -61,6 +61,10 @@ class GraphRig:
         return self._fact("ref_from_img")
 
     @property
+    def focal_px(self) -> Tensor:
+        return self._fact("focal_px")
+
+    @property
     def camera_numbers(self) -> Tensor:
         return self._fact("camera_numbers").flatten(0, 1)
 
@@ -152,9 +156,10 @@ def facts_of(rig: CameraRig, spec: CalibrationSpec, per_frame: bool = False) -> 
         per_frame: pooling tables of the first frame alone, for graphs whose calibration is baked.
 
     Returns:
-        float32 ``img_from_ref``, ``ref_from_img`` (B, N, 4, 4) and ``camera_numbers`` (B, N, 27); int64 tables
-        ``pool_*``, of which ``pool_cells`` is (B, G), and int32 ``pool_order``, ``pool_offsets``, one of which sets a
-        graph reads; all of these of the mirror image, too, where the graph sees it.
+        float32 ``img_from_ref``, ``ref_from_img`` (B, N, 4, 4), ``focal_px`` (B, N, 2) and ``camera_numbers``
+        (B, N, 27); int64 tables ``pool_*``, of which ``pool_cells`` is (B, G), and int32 ``pool_order``,
+        ``pool_offsets``, one of which sets a graph reads; all of these of the mirror image, too, where the graph sees
+        it.
 
     Raises:
         ValueError: another rig than the graph is made for.
@@ -173,6 +178,7 @@ def _facts(rig: CameraRig, spec: CalibrationSpec, per_frame: bool) -> dict[str, 
     facts = {
         "img_from_ref": rig.img_from_ref,
         "ref_from_img": rig.ref_from_img,
+        "focal_px": rig.focal_px,
         "camera_numbers": camera_numbers(rig).unflatten(0, (-1, rig.num_cameras)),
     }
     if spec.pool is None:

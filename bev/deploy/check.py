@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bev._optional import require
 from bev.deploy.build import Exportable, as_batch
 from bev.deploy.export import example_arrays
 from bev.deploy.finish import boxes2d_of, boxes3d_of
@@ -20,6 +21,7 @@ from bev.deploy.parity import (
     compare,
     compare_boxes,
     compare_layers,
+    difference,
     first_divergent,
     overflows,
 )
@@ -77,17 +79,39 @@ def check_graph(example: Exportable, graph: DetectorGraph, path: str | Path, exp
     inputs = example_arrays(graph)
     given = OnnxRunner(path, threads=1)(inputs)
     with torch.no_grad():
-        wanted = dict(zip(graph.facts.outputs, graph(*graph.example.values())))
         boxes = predict(example)
-    if graph.facts.calibration is None:
-        sizes = [(float(example.images.shape[-2]), float(example.images.shape[-1]))] * len(example.images)
+    layers = []
+    if exported is not None:
+        layers = compare_layers(exported, inputs, require("onnx", extra="export").load(str(path)))
+    return compare_results(graph, boxes, given, layers)
+
+
+def compare_results(
+    graph: DetectorGraph, wanted: Sequence[Any], given: Mapping[str, Any], layers: Sequence[Difference] = ()
+) -> Report:
+    """What a file gave for a graph's example against torch.
+
+    Args:
+        graph: that was written.
+        wanted: the detector's own boxes of every frame (:func:`predict`).
+        given: outputs of the file by name.
+        layers: of ``compare_layers``.
+    """
+    outputs = compare(*_by_rank(graph.expected, given))
+    if "score" not in given and "probability" not in given:  # raw outputs alone
+        return Report(outputs, [], list(layers))
+    kind = graph.facts.finish["kind"]
+    if kind == "cells":
+        outputs.append(difference("predict", torch.stack(list(wanted)), given["probability"]))
+        return Report(outputs, [], list(layers))
+    if kind == "dense":
+        images = graph.example["images"]
+        sizes = [(float(images.shape[-2]), float(images.shape[-1]))] * len(images)
         kept = boxes2d_of(given, graph.facts.finish, sizes)
         found: Sequence[Any] = [_within(boxes_px, size) for boxes_px, size in zip(kept, sizes)]
     else:
         found = boxes3d_of(given, graph.facts.finish)
-    layers = [] if exported is None else compare_layers(exported, inputs)
-    agreement = [compare_boxes(a, b) for a, b in zip(boxes, found)]
-    return Report(compare(*_by_rank(wanted, given)), agreement, layers)
+    return Report(outputs, [compare_boxes(a, b) for a, b in zip(wanted, found)], list(layers))
 
 
 def _within(boxes: Boxes2D, size_px: tuple[float, float]) -> Boxes2D:

@@ -11,12 +11,21 @@ from torch import nn
 import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
 from bev.deploy.build import as_batch
-from bev.models.detectors import DenseDetector, FrameStream, TemporalDetector
+from bev.engine import load_config
+from bev.models.backbones import BEVResNet, ResNet
+from bev.models.deform_conv import DeformConv2d, ModulatedDeformConv2d
+from bev.models.detectors import BEVSegmenter, DenseDetector, FrameStream, TemporalDetector
+from bev.models.detectors.streaming import StreamingDetector
+from bev.models.necks import FPN, LSSFPN
+from bev.models.preprocess import ImageNormalizer
+from bev.models.view import BEVDepthView, DepthNet
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
 from projects.petr.tests import test_petr
-from tests.models import test_bevformer, test_detr3d, test_lift_splat, test_published_lift
+from projects.streampetr.tests import test_streampetr
+from tests.models import test_bevformer, test_dense, test_detr3d, test_lift_splat, test_published_lift
 from tests.models.rigs import random_batch
+from tests.paths import REPO_ROOT
 
 
 def settle(model: nn.Module, *inputs: Any) -> nn.Module:
@@ -75,9 +84,43 @@ def bevdet(batch: int = 2) -> Exportable:
     return _rigged(model, batch)
 
 
+def detr3d_dcn() -> Exportable:
+    """With deformable convolutions (DCNv2) in the last stage, which read where their offsets say."""
+    model = test_detr3d._detector()
+    model.img_backbone = ResNet(
+        50,
+        base_channels=8,
+        out_indices=(1, 2),
+        num_stages=3,
+        stage_blocks=(1, 1, 1),
+        dcn_stages=(False, False, True),
+        norm_eval=True,
+    )
+    model.img_neck = FPN(model.img_backbone.out_channels, 16, 2)
+    return _rigged(_moved(model), 2)
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    """Offsets of deformable convolutions away from zero, where they begin."""
+    parts = [part for part in model.modules() if isinstance(part, (DeformConv2d, ModulatedDeformConv2d))]
+    assert parts
+    for part in parts:
+        nn.init.normal_(part.conv_offset.weight, std=0.3)
+    return model
+
+
 def bevformer() -> Exportable:
     """Both frames: two recordings after their first frame, on different ways."""
-    model, (first, second) = test_bevformer.detector().eval(), test_bevformer.frames()
+    return _second_frame(test_bevformer.detector())
+
+
+def streampetr() -> Exportable:
+    """Both frames, as :func:`bevformer`."""
+    return _second_frame(test_streampetr._detector())
+
+
+def _second_frame(model: StreamingDetector) -> Exportable:
+    model, (first, second) = model.eval(), test_bevformer.frames()
     rig = replace(first.rig, names=CAMERAS_DETR3D)
     stream = FrameStream(model)
     with torch.no_grad():
@@ -93,7 +136,28 @@ def bevdet_published() -> Exportable:
 
 def bevdet4d() -> Exportable:
     """Two frames on their way: the earlier grid is resampled into the present pose."""
-    plain = _rigged(test_published_lift._detector(1, "warp"), 2)
+    return _on_its_way(test_published_lift._detector(1, "warp"))
+
+
+def bevdepth() -> Exportable:
+    """As :func:`bevdet4d`, with a depth network that is told of the cameras and has a deformable convolution."""
+    model = test_published_lift._detector(1, "lift")
+    bins, grid, size_px = test_published_lift.BINS, test_published_lift.GRID, test_published_lift.SIZE_PX
+    net = DepthNet(6, 8, 5, len(bins), dropout=0.0)
+    model.img_view_transformer = BEVDepthView(net, 5, bins, grid, 16, size_px)
+    return _on_its_way(_moved(model))
+
+
+def segmenter() -> Exportable:
+    """A probability for every cell."""
+    view = test_published_lift._view()
+    encoder = BEVResNet(5, (8, 8, 8), (1, 1, 1))
+    parts = test_published_lift._Backbone(), nn.Identity(), view, encoder, LSSFPN(16, 8)
+    return _rigged(BEVSegmenter(ImageNormalizer(), *parts, channels=8), 2)
+
+
+def _on_its_way(model: nn.Module) -> Exportable:
+    plain = _rigged(model, 2)
     assert isinstance(plain.model, TemporalDetector) and plain.rig is not None
     example = Exportable.streaming(plain.model, as_batch(plain.images, plain.rig), {})
     moved = torch.eye(4).repeat(2, 1, 1)
@@ -107,3 +171,13 @@ def bevdet4d() -> Exportable:
 def petr() -> Exportable:
     """Two decoder layers on the coarse level."""
     return _rigged(test_petr._detector(), 2)
+
+
+def dense(base: str) -> Exportable:
+    """Two pictures of a 2D detector of ``configs/_base_/model``, narrow."""
+    torch.manual_seed(0)
+    model = MODELS.build(test_dense.small(load_config(REPO_ROOT / f"configs/_base_/model/{base}.py").model))
+    side = 300 if base == "ssd300" else 64  # its levels are made for that size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
+    return Exportable(settle(model, images), images, None, {})
