@@ -31,12 +31,10 @@ from benchmarks.harness import alternate
 from benchmarks.weights import like_trained
 from bev.deploy import Exportable, ExportError, OnnxRunner, write_onnx
 from bev.deploy.build import load_detector
-from bev.deploy.check import compare_results, predict
+from bev.deploy.check import against_float64, compare_results, predict
 from bev.deploy.export import example_arrays
 from bev.deploy.graph import DetectorGraph
 from bev.deploy.onnx_graph import flops
-from bev.deploy.parity import compare
-from bev.deploy.precise import float64_outputs
 from bev.engine import load_config
 from bev.models.detectors import FrameStream, TemporalDetector
 from bev.registry import MODELS
@@ -115,7 +113,8 @@ def measure(case: str, weights: str | None, runs: int, exact: bool) -> Row:
         del proto
         row |= _compared(example, graph, path, runs)
         if exact:
-            row["float64"] = _against_float64(graph, OnnxRunner(path, 1)(example_arrays(graph)))
+            pairs = against_float64(graph, OnnxRunner(path, 1)(example_arrays(graph)))
+            row["float64"] = {who: max(p[i].relative for p in pairs) for i, who in enumerate(("torch", "onnx"))}
         row |= _engine(path, row["reasons"])
     row["reasons"]["compiled_ms"] = "not run: torch.compile takes minutes of a core for each of these"
     return row
@@ -155,15 +154,6 @@ def _once(call: Any) -> float:
     start = time.process_time()
     call()
     return 1e3 * (time.process_time() - start)
-
-
-def _against_float64(graph: DetectorGraph, given: dict[str, Any]) -> dict[str, float]:
-    """Largest distance of any raw output from float64, of torch's float32 and of the file's."""
-    exact = {name: value for name, value in float64_outputs(graph).items() if "." in name or "_" in name}
-    names = [name for name in exact if name in given]
-    wanted = {name: exact[name] for name in names}
-    parts = {"torch": graph.expected, "onnx": given}
-    return {who: max(d.relative for d in compare(wanted, {n: v[n] for n in names})) for who, v in parts.items()}
 
 
 def _engine(path: Path, reasons: dict[str, str], limit_s: float = 1800.0) -> Row:
