@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,18 +13,27 @@ import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
 from bev.deploy.build import as_batch
 from bev.engine import load_config
-from bev.models.backbones import BEVResNet, ResNet
+from bev.models.backbones import BEVResNet, ResNet, SwinTransformer
+from bev.models.backbones.vovnet import VoVNet
 from bev.models.deform_conv import DeformConv2d, ModulatedDeformConv2d
 from bev.models.detectors import BEVSegmenter, DenseDetector, FrameStream, TemporalDetector
 from bev.models.detectors.streaming import StreamingDetector
 from bev.models.necks import FPN, LSSFPN
 from bev.models.preprocess import ImageNormalizer
 from bev.models.view import BEVDepthView, DepthNet
+from bev.models.view.bevdet_depth_view import BEVDetDepthView
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
 from projects.petr.tests import test_petr
 from projects.streampetr.tests import test_streampetr
-from tests.models import test_bevformer, test_dense, test_detr3d, test_lift_splat, test_published_lift
+from tests.models import (
+    test_bevformer,
+    test_dense,
+    test_detr3d,
+    test_detr3d_seeded,
+    test_lift_splat,
+    test_published_lift,
+)
 from tests.models.rigs import random_batch
 from tests.paths import REPO_ROOT
 
@@ -100,6 +110,29 @@ def detr3d_dcn() -> Exportable:
     return _rigged(_moved(model), 2)
 
 
+def detr3d_vovnet() -> Exportable:
+    """A narrow VoVNet in the place of the ResNet."""
+    counts = {"layer_per_block": 2, "block_per_stage": (1, 1, 1, 1)}
+    shape = {"stem": (8, 8, 16), "stage_conv_ch": (8, 8, 8, 8), "stage_out_ch": (16, 16, 24, 32), **counts}
+    return _with_backbone(VoVNet(shape, out_indices=(1, 2)))
+
+
+def detr3d_swin() -> Exportable:
+    """A narrow Swin."""
+    return _with_backbone(SwinTransformer(8, (2, 2, 2), (1, 2, 2), window=4, out_indices=(1, 2)))
+
+
+def _with_backbone(backbone: nn.Module) -> Exportable:
+    model = test_detr3d._detector()
+    model.img_backbone, model.img_neck = backbone, FPN(backbone.out_channels, 16, 2)  # type: ignore[arg-type]
+    return _rigged(model, 2)
+
+
+def detr3d_seeded() -> Exportable:
+    """Queries that begin at peaks of the image heatmaps."""
+    return _rigged(test_detr3d_seeded._detector(), 2)
+
+
 def _moved(model: nn.Module) -> nn.Module:
     """Offsets of deformable convolutions away from zero, where they begin."""
     parts = [part for part in model.modules() if isinstance(part, (DeformConv2d, ModulatedDeformConv2d))]
@@ -148,6 +181,22 @@ def bevdepth() -> Exportable:
     return _on_its_way(_moved(model))
 
 
+def bevdet_depth() -> Exportable:
+    """BEVDet of the first generation with a camera-aware depth branch of its own (BEVDet's BEVDepth)."""
+    model = test_published_lift._detector()
+    bins, grid, size_px = test_published_lift.BINS, test_published_lift.GRID, test_published_lift.SIZE_PX
+    model.img_view_transformer = BEVDetDepthView(6, 5, bins, grid, 16, size_px, depth_channels=8)
+    return _rigged(_moved(model), 2)
+
+
+def bevdepth_trunk() -> Exportable:
+    """The shipped small BEVDepth's grid encoder and necks."""
+    model = MODELS.build(load_config(REPO_ROOT / "configs/bevdepth/bevdepth_tiny_synthetic.py").model)
+    frames = random_batch(1, size_px=model.img_view_transformer.image_size_px)
+    rig = replace(frames.rig, names=CAMERAS_DETR3D)
+    return Exportable.streaming(settle(model, frames.images, rig), as_batch(frames.images, rig), {})
+
+
 def segmenter() -> Exportable:
     """A probability for every cell."""
     view = test_published_lift._view()
@@ -173,11 +222,32 @@ def petr() -> Exportable:
     return _rigged(test_petr._detector(), 2)
 
 
+def example(name: str) -> Exportable:
+    """One of the functions here by name, or ``dense:NAME`` for :func:`dense`."""
+    if name.startswith("dense:"):
+        return dense(name.removeprefix("dense:"))
+    made: Exportable = globals()[name]()
+    return made
+
+
 def dense(base: str) -> Exportable:
     """Two pictures of a 2D detector of ``configs/_base_/model``, narrow."""
     torch.manual_seed(0)
-    model = MODELS.build(test_dense.small(load_config(REPO_ROOT / f"configs/_base_/model/{base}.py").model))
+    node = _in_wide_groups(test_dense.small(load_config(REPO_ROOT / f"configs/_base_/model/{base}.py").model))
+    model = MODELS.build(node)
+    for part in model.head.modules():
+        # Scores of a fresh head are all alike: nothing would be above a threshold, and every rank a tie.
+        if isinstance(part, nn.Conv2d) and part.out_channels < 40:
+            nn.init.normal_(part.weight, std=0.1)
     side = 300 if base == "ssd300" else 64  # its levels are made for that size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
     return Exportable(settle(model, images), images, None, {})
+
+
+def _in_wide_groups(node: Any) -> Any:
+    """Group norms of eight channels: two values of a single pixel, normalised, would be plus and minus one."""
+    if not isinstance(node, Mapping):
+        return node
+    changed = {key: _in_wide_groups(value) for key, value in node.items()}
+    return {**changed, "num_groups": 8} if changed.get("type") == "GN" else changed

@@ -24,18 +24,25 @@ from tests.deploy import small
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-FURTHER = ("bevdet_published", "bevdet4d", "bevformer", "petr")
+FURTHER = (
+    *("bevdet_published", "bevdet4d", "bevdepth", "segmenter", "bevformer", "streampetr", "petr"),
+    *("detr3d_dcn", "detr3d_vovnet", "detr3d_swin", "detr3d_seeded", "bevdet_depth", "bevdepth_trunk"),
+)
+DENSE = tuple(f"dense:{name}" for name in (
+    *("retinanet_r50", "fcos_r50", "atss_r50", "gfl_r50", "tood_r50", "ppyoloe", "picodet", "efficientdet_d0"),
+    *("one_to_one", "yolov3", "yolov3_tiny", "yolov5", "yolov7", "ssd300"),
+))
 # Each takes several seconds to export: BEV_EXPORT_ALL=1 writes the further ones, too.
-FAMILIES = ("yolox", "bevdet", "detr3d", *(FURTHER if os.environ.get("BEV_EXPORT_ALL") else ()))
+FAMILIES = ("yolox", "bevdet", "detr3d", *((*FURTHER, *DENSE) if os.environ.get("BEV_EXPORT_ALL") else ()))
 
 
 class _Written:
     """One family's file and what it was made of."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.example: Exportable = getattr(small, name)()
+        self.example: Exportable = small.example(name)
         self.graph: DetectorGraph = self.example.graph(outputs="both")
-        self.path = folder / f"{name}.onnx"
+        self.path = folder / f"{name.replace(':', '_')}.onnx"
         self.exported: Any = write_onnx(self.graph, self.path, dynamic_batch=True, metadata={"git": "abc"})
 
 
