@@ -81,10 +81,18 @@ class GraphDetector(Detector):
     def predict(self, batch: Batch | ImageBatch) -> list[Any]:  # type: ignore[override]
         """As the detector's own ``predict``."""
         if isinstance(batch, ImageBatch):
+            self._check_size(batch.images)
             found = boxes2d_of(self(batch.images), self.runner.facts.finish, sizes_in_network(batch))
             matrices = torch.linalg.inv(batch.network_from_picture)
             return [in_picture(*row) for row in zip(found, matrices, batch.picture_px)]
         return self.decode(self(batch.images, batch.rig))
+
+    def _check_size(self, images: Tensor) -> None:
+        wanted = tuple(self.runner.session.get_inputs()[0].shape[-2:])
+        if wanted != tuple(images.shape[-2:]):
+            raise ExportError(
+                f"{self.path} is made for pictures of {wanted} px, got {tuple(images.shape[-2:])}: export with --size"
+            )
 
     def decode(self, outputs: Mapping[str, Any]) -> list[Any]:
         """Boxes of every frame; probabilities of cells where the graph gives these."""
