@@ -67,6 +67,7 @@ def compare_on_dataset(
         ConfigError: the configuration names no test frames or no metric.
     """
     prepare(config, str(work_dir))
+    config.custom_hooks = []  # of training: averages of weights, pictures
     model = load_detector(config, checkpoint)
     results: list[tuple[dict[str, Any], dict[str, float]]] = []
     for detector in (model, _written(path, model)):
