@@ -187,7 +187,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.case:
-        save(args.results, measure(args.case, args.weights, args.runs, args.float64))
+        save(args.results, measure(args.case, args.weights, args.runs, args.float64), tuple(CASES))
         return
     for case in [name for name in CASES if name not in load(args.results)]:
         command = [sys.executable, "-m", "benchmarks.export", "--case", case, "--runs", str(args.runs)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ of either side have no partner. *float64*: distance of torch's and of onnxruntim
 float64. Weights are random with the gains and statistics of trained networks (`benchmarks/weights.py`) unless named.
 int8 columns stand in `docs/quantisation.md`.
 """
+_PENDING = "not measured yet, `--all` goes on with it"
 _COLUMNS = {
     "case": "case",
     "image": "image",
@@ -46,13 +47,13 @@ def load(folder: Path) -> dict[str, Row]:
     return {row["case"]: row for row in json.loads(path.read_text())["cases"]}
 
 
-def save(folder: Path, row: Row) -> None:
-    """Add or replace a row and write both files."""
+def save(folder: Path, row: Row, names: Sequence[str]) -> None:
+    """Add or replace a row and write both files; ``names`` of all cases, in the table's order."""
     rows = {**load(folder), row["case"]: row}
     versions = {"torch": torch.__version__, "python": platform.python_version(), "onnxruntime": _version()}
     content = {"name": "export", "threads": 1, "versions": versions, "cases": list(rows.values())}
     _write(folder / "export.json", json.dumps(content, indent=1) + "\n")
-    _write(folder / "export.md", markdown(rows))
+    _write(folder / "export.md", markdown(rows, names))
 
 
 def _version() -> str:
@@ -68,8 +69,9 @@ def _write(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def markdown(rows: Mapping[str, Row]) -> str:
+def markdown(rows: Mapping[str, Row], names: Sequence[str]) -> str:
     """The table, and below it why cells are empty."""
+    rows = {name: rows.get(name, {"case": name, "reasons": {"every cell": _PENDING}}) for name in names}
     lines = [_HEAD, f"| {' | '.join(_COLUMNS.values())} |", "|" + "---|" * len(_COLUMNS)]
     reasons: dict[str, list[str]] = {}
     for row in rows.values():

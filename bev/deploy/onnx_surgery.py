@@ -184,7 +184,8 @@ def _fixed(graph: Graph) -> list[Any]:
         if node.op_type == "Constant":
             known.update(node.output)
         elif all(not name or name in known for name in node.input) and not graph.outputs & set(node.output):
-            if not any(attribute.HasField("g") for attribute in node.attribute):
+            # Plugins run in TensorRT alone; bodies of control flow read values that are not listed as inputs.
+            if node.domain in ("", "ai.onnx") and not any(attribute.HasField("g") for attribute in node.attribute):
                 fixed.append(node)
                 known.update(node.output)
     while True:
