@@ -15,7 +15,7 @@ from bev.deploy.graph_detector import GraphDetector
 from bev.io.checkpoint import save_checkpoint
 from bev.registry import MODELS
 from bev.structures import ImageBatch
-from tests.deploy.small import settle, yolox
+from tests.deploy.small import outspoken, settle, yolox
 from tests.engine.pictures import squares_config, write_squares
 
 onnx = pytest.importorskip("onnx")
@@ -30,7 +30,7 @@ def test_scores_of_a_detector_and_of_its_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = MODELS.build(config.model)
     images = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)
-    settle(model, images)
+    settle(outspoken(model), images)
     checkpoint, path = tmp_path / "weights.pth", tmp_path / "squares.onnx"
     save_checkpoint({"state_dict": model.state_dict()}, checkpoint)
     write_onnx(Exportable(model, images[:1], None, {}).graph(), path)
