@@ -108,7 +108,11 @@ def measure(case: str, weights: str | None, runs: int, exact: bool) -> Row:
         write_onnx(graph, path)
         proto = onnx.load(str(path))
         kinds = Counter(node.op_type for node in proto.graph.node)
-        row |= {"nodes": sum(kinds.values()), "operators": dict(kinds.most_common(12)), "gflops": flops(proto) / 1e9}
+        row |= {"nodes": sum(kinds.values()), "operators": dict(kinds.most_common(12))}
+        try:
+            row["gflops"] = flops(proto) / 1e9
+        except ValueError as error:
+            row["reasons"]["gflops"] = str(error)
         row["size_mb"] = path.stat().st_size / 1e6
         del proto
         row |= _compared(example, graph, path, runs)
