@@ -240,10 +240,11 @@ def dense(base: str) -> Exportable:
     torch.manual_seed(0)
     node = _in_wide_groups(test_dense.small(load_config(REPO_ROOT / f"configs/_base_/model/{base}.py").model))
     model = MODELS.build(node)
-    for part in model.head.modules():
-        # Scores of a fresh head are all alike: nothing would be above a threshold, and every rank a tie.
-        if isinstance(part, nn.Conv2d) and part.out_channels < 40:
-            nn.init.normal_(part.weight, std=0.1)
+    for part in model.head.modules():  # a fresh head is made to find nothing
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="linear")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
     side = 300 if base == "ssd300" else 64  # its levels are made for that size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
