@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +98,8 @@ def example_of(case: str, weights: str | None = None) -> Exportable:
 
 
 @torch.no_grad()
-def measure(case: str, weights: str | None, runs: int, exact: bool) -> Row:
-    """Export, run, compare."""
+def measure(case: str, weights: str | None, runs: int, exact: bool, keep: Callable[[Row], None]) -> None:
+    """Export, run, compare, build; the row is kept before the building, which takes longest, and after it."""
     example = example_of(case, weights)
     graph = example.graph(outputs="both")
     row: Row = {"case": case, "config": CASES[case].config, "weights": weights or "random", "reasons": {}}
@@ -119,9 +121,9 @@ def measure(case: str, weights: str | None, runs: int, exact: bool) -> Row:
         if exact:
             pairs = against_float64(graph, OnnxRunner(path, 1)(example_arrays(graph)))
             row["float64"] = {who: max(p[i].relative for p in pairs) for i, who in enumerate(("torch", "onnx"))}
-        row |= _engine(path, row["reasons"])
-    row["reasons"]["compiled_ms"] = "not run: torch.compile takes minutes of a core for each of these"
-    return row
+        row["reasons"]["compiled_ms"] = "not run: torch.compile takes minutes of a core for each of these"
+        keep({**row, "reasons": {**row["reasons"], "rtx": "not tried: the run was stopped before"}})
+        keep({**row, **_engine(path, row["reasons"])})
 
 
 def _compared(example: Exportable, graph: DetectorGraph, path: Path, runs: int) -> Row:
@@ -191,7 +193,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.case:
-        save(args.results, measure(args.case, args.weights, args.runs, args.float64), tuple(CASES))
+        keep = partial(save, args.results, names=tuple(CASES))
+        measure(args.case, args.weights, args.runs, args.float64, keep)
         return
     for case in [name for name in CASES if name not in load(args.results)]:
         command = [sys.executable, "-m", "benchmarks.export", "--case", case, "--runs", str(args.runs)]
