@@ -9,8 +9,11 @@ from pathlib import Path
 
 from bev.deploy.build import Exportable, prepare_export
 from bev.deploy.check import check_graph
+from bev.deploy.dataset import compare_on_dataset
 from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
-from bev.engine import main
+from bev.deploy.surgery import Surgery
+from bev.deploy.surgery_report import surgery_report, table
+from bev.engine import load_config, main
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt-rtx": ".engine"}
 
@@ -31,12 +34,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
+    parser.add_argument("--dataset", action="store_true", help="score torch and the file on the test split (onnx)")
+    parser.add_argument("--float64", action="store_true", help="with --check: which is nearer to float64")
+    parser.add_argument("--surgery-report", action="store_true", help="table of what each change before export gains")
+    parser.add_argument("--pools-as-convs", action="store_true", help="average pooling as depthwise convolution (onnx)")
     return parser.parse_args(arguments)
 
 
 def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     """Write the graph and report on it; the process's exit status."""
-    graph = example.graph(args.bake, args.outputs, args.plugins)
+    surgery = Surgery(pools_as_convs=args.pools_as_convs)
+    graph = example.graph(args.bake, args.outputs, args.plugins, surgery)
     if args.format == "torch-export":
         write_program(graph, path, args.dynamic_batch, example.metadata)
     elif args.format == "aoti":
@@ -49,9 +57,14 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
 
             build_engine(onnx_path, path)
         if args.check:
-            report = check_graph(example, graph, onnx_path, exported if args.layers else None)
+            report = check_graph(example, graph, onnx_path, exported if args.layers else None, args.float64)
             print(report.text())
-            return 0 if report.passed else 1
+            if not report.passed:
+                return 1
+        if args.dataset:
+            print(compare_on_dataset(load_config(args.config), args.checkpoint, onnx_path, args.out).text())
+    if args.surgery_report:
+        print(table(surgery_report(example, args.bake, args.pools_as_convs)))
     print(f"wrote {path}: inputs {', '.join(graph.facts.inputs)}; outputs {', '.join(graph.facts.outputs)}")
     return 0
 
@@ -60,6 +73,8 @@ def run() -> int:
     args = parse()
     if args.plugins and (args.format != "onnx" or args.check):
         raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
+    if args.dataset and (args.format != "onnx" or args.plugins or args.outputs == "raw"):
+        raise ExportError("--dataset scores the boxes of an ONNX graph of standard operators")
     batch = max(args.batch, 2) if args.dynamic_batch else args.batch
     size = None if args.size is None else (args.size[0], args.size[1])
     example = prepare_export(args.config, args.checkpoint, args.rig, batch, size)

@@ -7,6 +7,7 @@ from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
 from bev.deploy.graph import DetectorGraph
 from bev.deploy.pipeline import Pipeline
 from bev.deploy.runtime import OnnxRunner, ProgramRunner
+from bev.deploy.surgery import Surgery
 
 __all__ = [
     "Cause",
@@ -17,6 +18,7 @@ __all__ = [
     "Pipeline",
     "ProgramRunner",
     "Report",
+    "Surgery",
     "check_graph",
     "diagnose",
     "load_rig",

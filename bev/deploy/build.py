@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bev.deploy.export import ExportError
 from bev.deploy.graph import DetectorGraph, Outputs
 from bev.deploy.pipeline import image_of
+from bev.deploy.surgery import Surgery
 from bev.engine.api import checkpoint_file
 from bev.engine.config import load_config
 from bev.io import FileError
@@ -45,9 +46,15 @@ class Exportable:
     metadata: dict[str, Any]
     state: Mapping[str, Tensor] | None = None
 
-    def graph(self, bake: bool = False, outputs: Outputs = "boxes", plugins: bool = False) -> DetectorGraph:
+    def graph(
+        self,
+        bake: bool = False,
+        outputs: Outputs = "boxes",
+        plugins: bool = False,
+        surgery: Surgery = Surgery(),
+    ) -> DetectorGraph:
         """The detector as a graph; see :class:`DetectorGraph`."""
-        return DetectorGraph(self.model, self.images, self.rig, self.state, bake, outputs, plugins=plugins)
+        return DetectorGraph(self.model, self.images, self.rig, self.state, bake, outputs, surgery, plugins)
 
     @staticmethod
     def streaming(model: TemporalDetector, frame: Batch, metadata: dict[str, Any]) -> Exportable:

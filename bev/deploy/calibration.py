@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.mirror import mirror_cameras
+from bev.models.view.bevdet_depth_view import BEVDetDepthView, sensor_numbers
 from bev.models.view.depth_net import DepthNet, camera_numbers
 from bev.models.view.lift_splat import LiftSplat
 from bev.models.view.published_lift import PublishedLiftSplat
@@ -62,6 +63,14 @@ class GraphRig:
     def ref_from_img(self) -> Tensor:
         """As :attr:`CameraRig.ref_from_img`, from the graph's input."""
         return self._fact("ref_from_img")
+
+    @property
+    def focal_px(self) -> Tensor:
+        return self._fact("focal_px")
+
+    @property
+    def sensor_numbers(self) -> Tensor:
+        return self._fact("sensor_numbers").flatten(0, 1)
 
     @property
     def camera_numbers(self) -> Tensor:
@@ -145,6 +154,7 @@ def _pool_of(view: nn.Module) -> dict[str, Any]:
         "grid": asdict(view.grid),
         "stride_px": view.stride_px,
         "compat": view.compat,
+        "sensor_numbers": isinstance(view, BEVDetDepthView),
     }
 
 
@@ -157,9 +167,10 @@ def facts_of(rig: CameraRig, spec: CalibrationSpec, per_frame: bool = False) -> 
         per_frame: pooling tables of the first frame alone, for graphs whose calibration is baked.
 
     Returns:
-        float32 ``img_from_ref``, ``ref_from_img`` (B, N, 4, 4) and ``camera_numbers`` (B, N, 27); int64 tables
-        ``pool_*``, of which ``pool_cells`` is (B, G), and int32 ``pool_order``, ``pool_offsets``, one of which sets a
-        graph reads; all of these of the mirror image, too, where the graph sees it.
+        float32 ``img_from_ref``, ``ref_from_img`` (B, N, 4, 4), ``focal_px`` (B, N, 2), ``camera_numbers`` (B, N, 27)
+        and, where the view transform is told them, ``sensor_numbers`` (B, N, 33); int64 tables ``pool_*``, of which
+        ``pool_cells`` is (B, G), and int32 ``pool_order``, ``pool_offsets``, one of which sets a graph reads; all of
+        these of the mirror image, too, where the graph sees it.
 
     Raises:
         ValueError: another rig than the graph is made for.
@@ -178,10 +189,13 @@ def _facts(rig: CameraRig, spec: CalibrationSpec, per_frame: bool) -> dict[str, 
     facts = {
         "img_from_ref": rig.img_from_ref,
         "ref_from_img": rig.ref_from_img,
+        "focal_px": rig.focal_px,
         "camera_numbers": camera_numbers(rig).unflatten(0, (-1, rig.num_cameras)),
     }
     if spec.pool is None:
         return facts
+    if spec.pool.get("sensor_numbers"):
+        facts["sensor_numbers"] = sensor_numbers(rig).float().unflatten(0, (-1, rig.num_cameras))
     cell, inside = _cells(rig, spec.pool)
     if per_frame:
         cell, inside = cell[:1], inside[:1]
@@ -212,6 +226,8 @@ def tell(model: nn.Module) -> None:
     if view is None:
         return
     view.plan = _given_pool
+    if isinstance(view, BEVDetDepthView):
+        view.told = _given_numbers  # type: ignore[method-assign, assignment]
     for name, part in list(view.named_children()):
         if isinstance(part, DepthNet):
             setattr(view, name, _ToldDepthNet(part))
@@ -219,6 +235,10 @@ def tell(model: nn.Module) -> None:
 
 def _given_pool(rig: GraphRig) -> PoolTables | PoolRuns:
     return rig.pool
+
+
+def _given_numbers(rig: GraphRig) -> Tensor:
+    return rig.sensor_numbers
 
 
 class _ToldDepthNet(nn.Module):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bev._optional import require
 from bev.deploy.build import Exportable, as_batch
 from bev.deploy.export import example_arrays
 from bev.deploy.finish import boxes2d_of, boxes3d_of
@@ -20,9 +21,11 @@ from bev.deploy.parity import (
     compare,
     compare_boxes,
     compare_layers,
+    difference,
     first_divergent,
     overflows,
 )
+from bev.deploy.precise import float64_outputs
 from bev.deploy.runtime import OnnxRunner
 from bev.models.detectors import TemporalDetector
 from bev.structures import Boxes2D, ImageBatch
@@ -36,12 +39,14 @@ class Report:
         outputs: of the graph in torch against the file's, candidates paired by rank where scores tell them apart.
         boxes: of every frame, the detector's ``predict`` against the graph with its finish.
         layers: in order of execution; empty where not asked for.
+        exact: of every output, distance of torch and of the file from float64; empty where not asked for.
         limit: largest relative difference that passes.
     """
 
     outputs: list[Difference]
     boxes: list[BoxAgreement]
     layers: list[Difference] = field(default_factory=list)
+    exact: list[tuple[Difference, Difference]] = field(default_factory=list)
     limit: float = LIMIT
 
     @property
@@ -61,11 +66,16 @@ class Report:
             lines.append(f"layers compared: {len(self.layers)}; first divergent: {found}")
             for layer in overflows(self.layers)[:3]:
                 lines.append(f"  does not fit into float16: {layer.line()}")
+        if self.exact:
+            torch_off, file_off = (max(pair[side].relative for pair in self.exact) for side in (0, 1))
+            lines.append(f"from float64: torch {torch_off:.1e}, the file {file_off:.1e} (largest of any output)")
         lines.append("passed" if self.passed else "FAILED")
         return "\n".join(lines)
 
 
-def check_graph(example: Exportable, graph: DetectorGraph, path: str | Path, exported: Any = None) -> Report:
+def check_graph(
+    example: Exportable, graph: DetectorGraph, path: str | Path, exported: Any = None, exact: bool = False
+) -> Report:
     """Compare a written ONNX graph with the detector on the example's frames.
 
     Args:
@@ -73,21 +83,52 @@ def check_graph(example: Exportable, graph: DetectorGraph, path: str | Path, exp
         graph: that was written.
         path: the file.
         exported: of ``write_onnx``, to compare layer by layer; None for outputs and boxes alone.
+        exact: also measure how far both are from float64.
     """
     inputs = example_arrays(graph)
     given = OnnxRunner(path, threads=1)(inputs)
     with torch.no_grad():
-        wanted = dict(zip(graph.facts.outputs, graph(*graph.example.values())))
         boxes = predict(example)
-    if graph.facts.calibration is None:
-        sizes = [(float(example.images.shape[-2]), float(example.images.shape[-1]))] * len(example.images)
+    layers = []
+    if exported is not None:
+        layers = compare_layers(exported, inputs, require("onnx", extra="export").load(str(path)))
+    report = compare_results(graph, boxes, given, layers)
+    return replace(report, exact=against_float64(graph, given)) if exact else report
+
+
+def against_float64(graph: DetectorGraph, given: Mapping[str, Any]) -> list[tuple[Difference, Difference]]:
+    """Distance of torch's float32 and of a file's from float64, for every output that entries can be compared of."""
+    wanted, ours = _by_rank(float64_outputs(graph), graph.expected)
+    theirs = {name: given[name] for name in wanted}
+    return list(zip(compare(wanted, ours), compare(wanted, theirs)))
+
+
+def compare_results(
+    graph: DetectorGraph, wanted: Sequence[Any], given: Mapping[str, Any], layers: Sequence[Difference] = ()
+) -> Report:
+    """What a file gave for a graph's example against torch.
+
+    Args:
+        graph: that was written.
+        wanted: the detector's own boxes of every frame (:func:`predict`).
+        given: outputs of the file by name.
+        layers: of ``compare_layers``.
+    """
+    outputs = compare(*_by_rank(graph.expected, given))
+    if "score" not in given and "probability" not in given:  # raw outputs alone
+        return Report(outputs, [], list(layers))
+    kind = graph.facts.finish["kind"]
+    if kind == "cells":
+        outputs.append(difference("predict", torch.stack(list(wanted)), given["probability"]))
+        return Report(outputs, [], list(layers))
+    if kind == "dense":
+        images = graph.example["images"]
+        sizes = [(float(images.shape[-2]), float(images.shape[-1]))] * len(images)
         kept = boxes2d_of(given, graph.facts.finish, sizes)
         found: Sequence[Any] = [_within(boxes_px, size) for boxes_px, size in zip(kept, sizes)]
     else:
         found = boxes3d_of(given, graph.facts.finish)
-    layers = [] if exported is None else compare_layers(exported, inputs)
-    agreement = [compare_boxes(a, b) for a, b in zip(boxes, found)]
-    return Report(compare(*_by_rank(wanted, given)), agreement, layers)
+    return Report(outputs, [compare_boxes(a, b) for a, b in zip(wanted, found)], list(layers))
 
 
 def _within(boxes: Boxes2D, size_px: tuple[float, float]) -> Boxes2D:

@@ -122,6 +122,14 @@ class EvidenceDecode(nn.Module):
         return {**found, "seen": seen, "evidence": evidence}
 
 
+class CellDecode(nn.Module):
+    """What ``BEVSegmenter`` says of every cell."""
+
+    def forward(self, outputs: dict[str, Any]) -> dict[str, Tensor]:
+        """``probability`` (B, Y, X) that a cell is foreground."""
+        return {"probability": outputs["logits"].float().sigmoid()}
+
+
 class DenseDecode(nn.Module):
     """The best (prior, class) pairs of every level, as ``DenseDecoder`` chooses them before its suppression."""
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from bev._optional import require
 from bev.deploy.calibration import CalibrationSpec
 from bev.deploy.graph import DetectorGraph, GraphFacts
+from bev.deploy.onnx_surgery import fold_constants, merge_parallel_convs, pools_as_convs
+from bev.deploy.surgery import Surgery
 from bev.ops.exporting import PLUGIN_DOMAIN
 from bev.version import __version__
 
@@ -103,6 +105,7 @@ def write_onnx(
     onnx = require("onnx", extra="export")
     exported = to_onnx(graph, dynamic_batch)
     model = exported.model_proto
+    operate(model, graph.surgery)
     problems = check_operators(model, graph.plugins)
     if problems:
         raise ExportError(f"{path}: the graph has {', '.join(problems)}")
@@ -111,6 +114,18 @@ def write_onnx(
     onnx.checker.check_model(model)
     _atomic(Path(path), model.SerializeToString())
     return exported
+
+
+def operate(model: Any, surgery: Surgery) -> dict[str, int]:
+    """The part of the surgery that is done to an ONNX model (in place); how much of each there was."""
+    counts = {}
+    if surgery.fold_constants:
+        counts["fold_constants"] = fold_constants(model)
+    if surgery.merge_convs:
+        counts["merge_convs"] = merge_parallel_convs(model)
+    if surgery.pools_as_convs:
+        counts["pools_as_convs"] = pools_as_convs(model)
+    return counts
 
 
 def write_program(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bev.models.detectors.bev_segmenter import BEVSegmenter
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
@@ -35,6 +36,8 @@ def finish_of(model: nn.Module, candidates: list[int] | None) -> dict[str, Any]:
     if isinstance(model, DenseDetector):
         rule = model.head.decoder
         return {"kind": "dense", **{name: getattr(rule, name) for name in _RULE}}
+    if isinstance(model, BEVSegmenter):
+        return {"kind": "cells"}
     head = getattr(model, "pts_bbox_head", None)
     if isinstance(head, QueryHead):
         return {"kind": "query", "frame": head.coder.frame}
@@ -63,7 +66,12 @@ def boxes3d_of(outputs: Mapping[str, Any], settings: Mapping[str, Any]) -> list[
     Args:
         outputs: arrays or tensors by name, see ``bev.deploy.decode``.
         settings: of :func:`finish_of`.
+
+    Raises:
+        ValueError: of a graph that gives no boxes.
     """
+    if settings["kind"] == "cells":
+        raise ValueError("this graph gives the probability of every cell, not boxes: run it with OnnxRunner")
     arrays = {name: torch.as_tensor(np.asarray(value)) for name, value in outputs.items()}
     return [_frame({name: value[i] for name, value in arrays.items()}, settings) for i in range(len(arrays["score"]))]
 

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from bev.deploy.calibration import MIRRORED, CalibrationSpec, GraphRig, facts_of, spec_of, tell
-from bev.deploy.decode import CenterDecode, DenseDecode, EvidenceDecode, QueryDecode
+from bev.deploy.decode import CellDecode, CenterDecode, DenseDecode, EvidenceDecode, QueryDecode
 from bev.deploy.finish import finish_of
-from bev.deploy.surgery import fold_batch_norms, plain_attention, switch_to_deploy
+from bev.deploy.surgery import Surgery
 from bev.geometry.mirror import mirror_order
+from bev.models.detectors.bev_segmenter import BEVSegmenter
 from bev.models.detectors.dense import DenseDetector
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.dense import DenseHead, TaughtHead
 from bev.models.heads.query_head import QueryHead
+from bev.models.heads.two_stage import TwoStageHead
 from bev.ops.exporting import exporting_plugins
 from bev.structures import CameraRig
 
@@ -57,9 +59,13 @@ class DetectorGraph(nn.Module):
         state: example state of temporal models, see their ``forward``.
         bake: make the calibration of the rig's first frame a constant of the graph.
         outputs: candidates, raw outputs, or both.
-        fold: fold batch norms into the convolutions before them, and branches into one convolution where a block has
-            such a form.
+        surgery: what is changed before it is written.
         plugins: operators that have a TensorRT plugin are recorded as one node each (see ``bev.deploy.plugins``).
+
+    Attributes:
+        facts: what the graph is.
+        example: inputs by name.
+        expected: what the graph, in torch, makes of them; outputs by name.
 
     Raises:
         ValueError: a detector without an export form.
@@ -73,24 +79,24 @@ class DetectorGraph(nn.Module):
         state: Mapping[str, Tensor] | None = None,
         bake: bool = False,
         outputs: Outputs = "boxes",
-        fold: bool = True,
+        surgery: Surgery = Surgery(),
         plugins: bool = False,
     ) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decode = _decode_of(self.model)
         self.wanted, self.state_names, self.plugins = outputs, tuple(state or {}), plugins
+        self.surgery = surgery
         self.spec = None if rig is None else spec_of(model, rig)
         tell(self.model)
-        plain_attention(self.model)
-        if fold:
-            switch_to_deploy(self.model)
-            fold_batch_norms(self.model)
+        surgery.change(self.model)
         count = getattr(self.decode, "candidates", None)
         finish = finish_of(model, count() if count else None)
         self.given = {} if rig is None or self.spec is None else facts_of(rig, self.spec, per_frame=bake)
         self.fact_names: tuple[str, ...] = tuple(self.given)
         self.baked = bake and rig is not None
+        if self.baked:  # the first frame's calibration stands for all
+            self.given = {n: v if "pool_" in n else v[:1].expand_as(v) for n, v in self.given.items()}
         examples = {STATE + name: value for name, value in (state or {}).items()}
         with torch.no_grad():
             found, used = self._run(images, self.given, dict(state or {}))
@@ -102,6 +108,7 @@ class DetectorGraph(nn.Module):
                 self.register_buffer(name, value if "pool_" in name else value[:1], persistent=False)
         inputs = {} if self.baked else {name: self.given[name] for name in self.fact_names}
         self.example: dict[str, Tensor] = {"images": images, **inputs, **examples}
+        self.expected = found
         del self.given
         self.facts = GraphFacts(tuple(self.example), self.output_names, finish, self.spec, self.baked)
 
@@ -169,7 +176,14 @@ def _decode_of(model: nn.Module) -> nn.Module:
         lead = model.head.head if isinstance(model.head, TaughtHead) else model.head
         if isinstance(lead, DenseHead):
             return DenseDecode(lead)
+        if isinstance(lead, TwoStageHead):
+            raise ValueError(
+                "two-stage detectors have no export form: the suppression of proposals and the number of regions lie "
+                "between their stages; export a one-stage detector (RetinaNet has the same backbone and neck)"
+            )
         raise ValueError(f"{type(model).__name__} with a {type(lead).__name__} has no export form")
+    if isinstance(model, BEVSegmenter):
+        return CellDecode()
     head = getattr(model, "pts_bbox_head", None)
     if isinstance(model, BEVDet) and model.image_evidence:
         return EvidenceDecode(model)

@@ -124,7 +124,7 @@ class Pipeline:
     def _calibrate(self, images: np.ndarray, rig: CameraRig) -> Arrays:
         """Inputs that follow from the rig; computed once while it stays the same."""
         if self._model is not None:
-            graph = DetectorGraph(self._model, torch.from_numpy(images), rig, fold=True)
+            graph = DetectorGraph(self._model, torch.from_numpy(images), rig)
             self._model, self._run = None, _TorchRunner(graph)
             self._take(graph.facts, type(graph.model).__name__)
         assert self._facts is not None and self._facts.calibration is not None

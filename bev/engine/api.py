@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 
 from bev.engine import distributed
+from bev.engine.adapter import DetectorAdapter
 from bev.engine.guard import NonFiniteError
 from bev.engine.hooks import ProgressHook
 from bev.engine.memory import keep_freed_memory
@@ -21,6 +22,7 @@ from bev.engine.run_state import last_checkpoint, save_state
 from bev.engine.runner import Runner
 from bev.io import FileError
 from bev.io.checkpoint import CheckpointError
+from bev.models.detectors import Detector
 from bev.registry import ConfigError
 from bev.structures import Batch, Boxes3D
 
@@ -106,6 +108,7 @@ def test(
     out: str | None = None,
     on_result: Callable[[Batch, list[Boxes3D]], None] | None = None,
     report: str | None = None,
+    detector: Detector | None = None,
 ) -> dict[str, Any]:
     """Predict the test frames with a checkpoint (its moving average where it has one) and score them.
 
@@ -115,6 +118,7 @@ def test(
         out: where the results go: becomes the argument ``out`` of the first metric of ``test_evaluator``.
         on_result: called with every batch and its predictions, e.g. to draw them.
         report: folder for the report page: becomes the argument ``report`` of the same metric.
+        detector: what predicts in the place of the configuration's model; the checkpoint is not read then.
 
     Returns:
         Metrics by name.
@@ -134,7 +138,10 @@ def test(
     runner = Runner(cfg)
     if on_result is not None:
         runner.register_hook(_ResultHook(on_result))
-    runner.load_checkpoint(checkpoint_file(checkpoint), strict=True)
+    if detector is None:
+        runner.load_checkpoint(checkpoint_file(checkpoint), strict=True)
+    else:
+        runner.model = DetectorAdapter(detector.eval())
     with _closing(runner):
         metrics: dict[str, Any] = runner.test()
     return metrics

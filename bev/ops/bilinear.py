@@ -61,8 +61,30 @@ def bilinear_gather(maps: Tensor, xy_cells: Tensor) -> Tensor:
     Returns:
         (B, C, P) in the dtype of ``xy_cells``, equal to ``grid_sample`` with zero padding.
     """
-    channels, (height, width) = maps.shape[1], maps.shape[-2:]
+    size = int(maps.shape[-2]), int(maps.shape[-1])
+    return bilinear_rows(maps.permute(0, 2, 3, 1).flatten(1, 2), size, xy_cells).transpose(1, 2)
+
+
+def bilinear_rows(
+    rows: Tensor, size: tuple[int, int], xy_cells: Tensor, factor: Tensor | None = None
+) -> Tensor:
+    """As :func:`bilinear_gather` for maps that lie as rows of pixels, which are gathered whole.
+
+    An index for every channel would need several times the memory of the result.
+
+    Args:
+        rows: (B, H * W, C).
+        size: (H, W).
+        xy_cells: (B, P, 2).
+        factor: (B, P) of each sample; None for ones.
+
+    Returns:
+        (B, P, C) in the dtype of ``xy_cells``.
+    """
+    batch, (height, width) = rows.shape[0], size
     index, weight = bilinear_corners(xy_cells, height, width)
-    flat = index.flatten(1)[:, None].expand(-1, channels, -1)
-    corners = maps.flatten(2).gather(2, flat).unflatten(2, (-1, 4)).to(weight.dtype)
-    return (corners * weight[:, None]).sum(-1)
+    if factor is not None:
+        weight = weight * factor.unsqueeze(-1)
+    first = torch.arange(batch, device=rows.device)[:, None, None] * (height * width)
+    corners = rows.flatten(0, 1).index_select(0, (index + first).flatten()).to(weight.dtype)
+    return (corners.view(batch, xy_cells.shape[1], 4, rows.shape[2]) * weight.unsqueeze(-1)).sum(2)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bev.ops.bilinear import bilinear_corners, bilinear_gather, bilinear_slopes
+from bev.ops.bilinear import bilinear_corners, bilinear_rows, bilinear_slopes
 from bev.ops.exporting import is_exporting
 from bev.ops.triton import takes
 
@@ -94,8 +94,9 @@ def _camera_sampling_export(
     total = pixels_px.new_zeros(())
     for level, feature in enumerate(features):
         cells = share * share.new_tensor([feature.shape[-1], feature.shape[-2]]) - 0.5
-        sampled = bilinear_gather(feature.flatten(0, 1), cells.flatten(1, 2))
-        sampled = sampled.view(batch, cameras, -1, queries, points).permute(0, 3, 1, 4, 2)
+        rows, size = feature.permute(0, 1, 3, 4, 2).flatten(0, 1), (int(feature.shape[-2]), int(feature.shape[-1]))
+        sampled = bilinear_rows(rows.flatten(1, 2), size, cells.flatten(1, 2))
+        sampled = sampled.view(batch, cameras, queries, points, feature.shape[2]).transpose(1, 2)
         total = total + (sampled * weights[..., level, None]).sum((2, 3))
     return total
 

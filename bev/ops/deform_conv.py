@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bev.ops.bilinear import bilinear_gather
+from bev.ops.bilinear import bilinear_rows
 from bev.ops.exporting import is_exporting, plugin_node, wants_plugins
 
 
@@ -47,7 +47,11 @@ def deform_conv2d(
         return result if bias is None else result + bias.to(result.dtype).view(-1, 1, 1)
     with torch.autocast(maps.device.type, enabled=False):  # bf16 cannot tell cells above 256 apart
         cells = _positions(offset, weight.shape[2:], stride, padding, dilation)
-        columns = _columns(maps, cells, None if mask is None else mask.to(cells.dtype)).to(maps.dtype)
+        mask = None if mask is None else mask.to(cells.dtype)
+        if is_exporting():
+            result = _export_form(maps, cells, mask, weight, groups, offset.shape[1]).unflatten(2, offset.shape[-2:])
+            return result if bias is None else result + bias.to(result.dtype).view(-1, 1, 1)
+        columns = _columns(maps, cells, mask).to(maps.dtype)
     height, width = offset.shape[-2:]
     columns = columns.unflatten(1, (groups, -1))
     product = torch.einsum("bgkp,gok->bgop", columns, weight.to(columns.dtype).flatten(1).unflatten(0, (groups, -1)))
@@ -111,16 +115,32 @@ def _positions(
     return torch.stack([x, y], -1).flatten(2, 3)
 
 
+def _export_form(
+    maps: Tensor, cells: Tensor, mask: Tensor | None, weight: Tensor, groups: int, offset_channels: int
+) -> Tensor:
+    """(B, C', H' * W') of whole pixels, gathered as rows: kernel positions lie beside each other as a product wants.
+
+    The number of deformable groups is read from channels, not from the batch, which may vary.
+    """
+    kernel, places = weight.shape[2] * weight.shape[3], cells.shape[2]
+    batch, _, height, width = maps.shape
+    deform_groups = offset_channels // (2 * kernel)
+    rows = maps.reshape(batch * deform_groups, -1, height * width).transpose(1, 2).to(cells.dtype)
+    factor = None if mask is None else mask.reshape(-1, kernel, places).transpose(1, 2).flatten(1)
+    sampled = bilinear_rows(rows, (height, width), cells.transpose(1, 2).flatten(1, 2), factor).to(maps.dtype)
+    sampled = sampled.view(batch, deform_groups, places, kernel, rows.shape[2]).permute(0, 2, 3, 1, 4).flatten(3)
+    columns = sampled.unflatten(3, (groups, -1)).permute(0, 3, 1, 2, 4).flatten(3)  # (B, groups, P, K * C / groups)
+    factors = weight.to(columns.dtype).flatten(2).unflatten(0, (groups, -1)).permute(0, 3, 2, 1).flatten(1, 2)
+    return (columns @ factors).transpose(2, 3).flatten(1, 2)
+
+
 def _columns(maps: Tensor, cells: Tensor, mask: Tensor | None) -> Tensor:
     """(B, C * K, H' * W') what each kernel position reads, channel-major as the weights are."""
     batch, channels, height, width = maps.shape
     deform_groups = cells.shape[0] // batch
     grouped = maps.reshape(batch * deform_groups, -1, height, width).to(cells.dtype)
-    if is_exporting():
-        sampled = bilinear_gather(grouped, cells.flatten(1, 2)).unflatten(2, cells.shape[1:3])
-    else:
-        grid = (cells * 2 + 1) / cells.new_tensor([width, height]) - 1
-        sampled = F.grid_sample(grouped, grid, align_corners=False)
+    grid = (cells * 2 + 1) / cells.new_tensor([width, height]) - 1
+    sampled = F.grid_sample(grouped, grid, align_corners=False)
     if mask is not None:
         sampled = sampled * mask.reshape(batch * deform_groups, 1, *cells.shape[1:3])
     return sampled.reshape(batch, channels * cells.shape[1], -1)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bev.ops.bags import bag_products, transposed_bags
-from bev.ops.bilinear import bilinear_corners, bilinear_gather, bilinear_slopes
+from bev.ops.bilinear import bilinear_corners, bilinear_rows, bilinear_slopes
 from bev.ops.exporting import is_exporting
 from bev.ops.triton import takes
 
@@ -103,14 +103,15 @@ def _attention_export(
     total: Tensor | float = 0.0
     start = 0
     for level, (height, width) in enumerate(zip(heights, widths)):
-        maps = value[:, start : start + height * width].permute(0, 2, 3, 1).reshape(-1, channels, height, width)
+        rows = value[:, start : start + height * width].transpose(1, 2).flatten(0, 1)
         start += height * width
         cells = sampling_locations[:, :, :, level] * sampling_locations.new_tensor([width, height]) - 0.5
-        sampled = bilinear_gather(maps, cells.transpose(1, 2).reshape(batch * heads, queries * points, 2))
-        weights = attention_weights[:, :, :, level].transpose(1, 2).reshape(batch * heads, 1, queries, points)
-        total = total + (sampled.unflatten(2, (queries, points)) * weights).sum(-1)
+        cells = cells.transpose(1, 2).reshape(batch * heads, queries * points, 2)
+        weights = attention_weights[:, :, :, level].transpose(1, 2).reshape(batch * heads, queries * points)
+        sampled = bilinear_rows(rows, (height, width), cells, weights)
+        total = total + sampled.view(batch * heads, queries, points, channels).sum(2)
     assert isinstance(total, Tensor)
-    return total.view(batch, heads, channels, queries).permute(0, 3, 1, 2).flatten(2)
+    return total.view(batch, heads, queries, channels).transpose(1, 2).flatten(2)
 
 
 def _bags(

@@ -63,6 +63,12 @@ class CameraRig:
         """(*B, N, 4, 4) float32, inverse of img_from_ref before its rounding."""
         return torch.linalg.inv(self._img_from_ref.double()).float()
 
+    @cached_property
+    def focal_px(self) -> Tensor:
+        """(*B, N, 2) float32 focal lengths of the network images along x and y, px."""
+        lens = self.image_aug.to(self.intrinsics) @ self.intrinsics
+        return lens[..., [0, 1], [0, 1]].abs().float()
+
     @property
     def num_cameras(self) -> int:
         """N."""

@@ -258,7 +258,7 @@ class StreamPETRHead(StreamingHead):
         return memory.with_first(self.refinement.to_metric(self.pseudo_reference_points.weight), ~continues)
 
     def _queries(self, memory: Memory, noisy: NoisyQueries | None, seeds: QuerySeeds | None) -> Queries:
-        batch = len(memory.point_m)
+        batch = memory.point_m.shape[0]
         reference = self.reference_points.weight.expand(batch, -1, -1)
         if noisy is not None:
             noised = self.refinement.from_metric(noisy.point_m).clamp(0, 1) * (noisy.box >= 0).unsqueeze(-1)
@@ -305,9 +305,7 @@ class StreamPETRHead(StreamingHead):
         low_m, high_m = self.position_range[:3], self.position_range[3:]
         share = (ray_points(rig, pixels_px, self.coords_d) - low_m) / (high_m - low_m)
         share = share.flatten(1, 2)
-        scale = rig.image_aug.to(rig.intrinsics) @ rig.intrinsics
-        focal = (scale[..., [0, 1], [0, 1]].abs() / 1e3).float()
-        tokens = len(pixels_px)
+        focal, tokens = rig.focal_px / 1e3, len(pixels_px)
         focal = focal.repeat(1, tokens, 1) if self.official else focal.repeat_interleave(tokens, 1)
         cone = torch.cat([focal, share[..., -1, :], share[..., -_NEAR_POINT, :]], -1)
         return inverse_sigmoid(share.flatten(-2)), cone

@@ -53,10 +53,9 @@ class Memory(NamedTuple):
     def with_first(self, point_m: Tensor, begins: Tensor) -> Memory:
         """The first P entries of frames that begin replaced by (P, 3) learned points at rest; ``begins`` (B,) bool."""
         count, device = len(point_m), point_m.device
-        first = torch.zeros(self.point_m.shape[1], dtype=torch.bool, device=device)
-        first[:count] = True
-        where = begins[:, None] & first
-        padded = torch.cat([point_m, point_m.new_zeros(len(first) - count, 3)])
+        length = self.point_m.shape[1]
+        where = begins[:, None] & (torch.arange(length, device=device) < count)
+        padded = torch.cat([point_m, point_m.new_zeros(length - count, 3)])
         eye = torch.eye(4, device=device)
         return self._replace(
             point_m=torch.where(where.unsqueeze(-1), padded, self.point_m),

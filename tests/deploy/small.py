@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,30 @@ from torch import nn
 import bev.models  # noqa: F401  (registers the parts)
 from bev.deploy import Exportable
 from bev.deploy.build import as_batch
-from bev.models.detectors import DenseDetector, FrameStream, TemporalDetector
+from bev.engine import load_config
+from bev.models.backbones import BEVResNet, ResNet, SwinTransformer
+from bev.models.backbones.vovnet import VoVNet
+from bev.models.deform_conv import DeformConv2d, ModulatedDeformConv2d
+from bev.models.detectors import BEVSegmenter, DenseDetector, FrameStream, TemporalDetector
+from bev.models.detectors.streaming import StreamingDetector
+from bev.models.necks import FPN, LSSFPN
+from bev.models.preprocess import ImageNormalizer
+from bev.models.view import BEVDepthView, DepthNet
+from bev.models.view.bevdet_depth_view import BEVDetDepthView
 from bev.registry import MODELS
 from bev.structures.conventions import CAMERAS_DETR3D
 from projects.petr.tests import test_petr
-from tests.models import test_bevformer, test_detr3d, test_lift_splat, test_published_lift
+from projects.streampetr.tests import test_streampetr
+from tests.models import (
+    test_bevformer,
+    test_dense,
+    test_detr3d,
+    test_detr3d_seeded,
+    test_lift_splat,
+    test_published_lift,
+)
 from tests.models.rigs import random_batch
+from tests.paths import REPO_ROOT
 
 
 def settle(model: nn.Module, *inputs: Any) -> nn.Module:
@@ -50,12 +69,17 @@ def yolox() -> Exportable:
     }
     model: DenseDetector = MODELS.build(node)
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Exportable(settle(outspoken(model), images), images, None, {})
+
+
+def outspoken(model: DenseDetector) -> DenseDetector:
+    """A YOLOX whose fresh head finds something."""
     torch.manual_seed(0)
     for towers_part in (model.head.network.conv_cls, model.head.network.conv_quality):
         for conv in towers_part:
             nn.init.normal_(conv.weight, std=0.3)
             nn.init.zeros_(conv.bias)
-    return Exportable(settle(model, images), images, None, {})
+    return model
 
 
 def _rigged(model: nn.Module, batch: int) -> Exportable:
@@ -75,9 +99,66 @@ def bevdet(batch: int = 2) -> Exportable:
     return _rigged(model, batch)
 
 
+def detr3d_dcn() -> Exportable:
+    """With deformable convolutions (DCNv2) in the last stage, which read where their offsets say."""
+    model = test_detr3d._detector()
+    model.img_backbone = ResNet(
+        50,
+        base_channels=8,
+        out_indices=(1, 2),
+        num_stages=3,
+        stage_blocks=(1, 1, 1),
+        dcn_stages=(False, False, True),
+        norm_eval=True,
+    )
+    model.img_neck = FPN(model.img_backbone.out_channels, 16, 2)
+    return _rigged(_moved(model), 2)
+
+
+def detr3d_vovnet() -> Exportable:
+    """A narrow VoVNet in the place of the ResNet."""
+    counts = {"layer_per_block": 2, "block_per_stage": (1, 1, 1, 1)}
+    shape = {"stem": (8, 8, 16), "stage_conv_ch": (8, 8, 8, 8), "stage_out_ch": (16, 16, 24, 32), **counts}
+    return _with_backbone(VoVNet(shape, out_indices=(1, 2)))
+
+
+def detr3d_swin() -> Exportable:
+    """A narrow Swin."""
+    return _with_backbone(SwinTransformer(8, (2, 2, 2), (1, 2, 2), window=4, out_indices=(1, 2)))
+
+
+def _with_backbone(backbone: nn.Module) -> Exportable:
+    model = test_detr3d._detector()
+    model.img_backbone, model.img_neck = backbone, FPN(backbone.out_channels, 16, 2)  # type: ignore[arg-type]
+    return _rigged(model, 2)
+
+
+def detr3d_seeded() -> Exportable:
+    """Queries that begin at peaks of the image heatmaps."""
+    return _rigged(test_detr3d_seeded._detector(), 2)
+
+
+def _moved(model: nn.Module) -> nn.Module:
+    """Offsets of deformable convolutions away from zero, where they begin."""
+    parts = [part for part in model.modules() if isinstance(part, (DeformConv2d, ModulatedDeformConv2d))]
+    assert parts
+    for part in parts:
+        nn.init.normal_(part.conv_offset.weight, std=0.3)
+    return model
+
+
 def bevformer() -> Exportable:
     """Both frames: two recordings after their first frame, on different ways."""
-    model, (first, second) = test_bevformer.detector().eval(), test_bevformer.frames()
+    return _second_frame(test_bevformer.detector())
+
+
+def streampetr() -> Exportable:
+    """Both frames, as :func:`bevformer`."""
+    return _second_frame(test_streampetr._detector())
+
+
+def _second_frame(model: StreamingDetector) -> Exportable:
+    model, (first, second) = model.eval(), test_bevformer.frames()
     rig = replace(first.rig, names=CAMERAS_DETR3D)
     stream = FrameStream(model)
     with torch.no_grad():
@@ -93,7 +174,44 @@ def bevdet_published() -> Exportable:
 
 def bevdet4d() -> Exportable:
     """Two frames on their way: the earlier grid is resampled into the present pose."""
-    plain = _rigged(test_published_lift._detector(1, "warp"), 2)
+    return _on_its_way(test_published_lift._detector(1, "warp"))
+
+
+def bevdepth() -> Exportable:
+    """As :func:`bevdet4d`, with a depth network that is told of the cameras and has a deformable convolution."""
+    model = test_published_lift._detector(1, "lift")
+    bins, grid, size_px = test_published_lift.BINS, test_published_lift.GRID, test_published_lift.SIZE_PX
+    net = DepthNet(6, 8, 5, len(bins), dropout=0.0)
+    model.img_view_transformer = BEVDepthView(net, 5, bins, grid, 16, size_px)
+    return _on_its_way(_moved(model))
+
+
+def bevdet_depth() -> Exportable:
+    """BEVDet of the first generation with a camera-aware depth branch of its own (BEVDet's BEVDepth)."""
+    model = test_published_lift._detector()
+    bins, grid, size_px = test_published_lift.BINS, test_published_lift.GRID, test_published_lift.SIZE_PX
+    model.img_view_transformer = BEVDetDepthView(6, 5, bins, grid, 16, size_px, depth_channels=8)
+    return _rigged(_moved(model), 2)
+
+
+def bevdepth_trunk() -> Exportable:
+    """The shipped small BEVDepth's grid encoder and necks."""
+    model = MODELS.build(load_config(REPO_ROOT / "configs/bevdepth/bevdepth_tiny_synthetic.py").model)
+    frames = random_batch(1, size_px=model.img_view_transformer.image_size_px)
+    rig = replace(frames.rig, names=CAMERAS_DETR3D)
+    return Exportable.streaming(settle(model, frames.images, rig), as_batch(frames.images, rig), {})
+
+
+def segmenter() -> Exportable:
+    """A probability for every cell."""
+    view = test_published_lift._view()
+    encoder = BEVResNet(5, (8, 8, 8), (1, 1, 1))
+    parts = test_published_lift._Backbone(), nn.Identity(), view, encoder, LSSFPN(16, 8)
+    return _rigged(BEVSegmenter(ImageNormalizer(), *parts, channels=8), 2)
+
+
+def _on_its_way(model: nn.Module) -> Exportable:
+    plain = _rigged(model, 2)
     assert isinstance(plain.model, TemporalDetector) and plain.rig is not None
     example = Exportable.streaming(plain.model, as_batch(plain.images, plain.rig), {})
     moved = torch.eye(4).repeat(2, 1, 1)
@@ -107,3 +225,35 @@ def bevdet4d() -> Exportable:
 def petr() -> Exportable:
     """Two decoder layers on the coarse level."""
     return _rigged(test_petr._detector(), 2)
+
+
+def example(name: str) -> Exportable:
+    """One of the functions here by name, or ``dense:NAME`` for :func:`dense`."""
+    if name.startswith("dense:"):
+        return dense(name.removeprefix("dense:"))
+    made: Exportable = globals()[name]()
+    return made
+
+
+def dense(base: str) -> Exportable:
+    """Two pictures of a 2D detector of ``configs/_base_/model``, narrow."""
+    torch.manual_seed(0)
+    node = _in_wide_groups(test_dense.small(load_config(REPO_ROOT / f"configs/_base_/model/{base}.py").model))
+    model = MODELS.build(node)
+    for part in model.head.modules():  # a fresh head is made to find nothing
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="linear")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    side = 300 if base == "ssd300" else 64  # its levels are made for that size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
+    return Exportable(settle(model, images), images, None, {})
+
+
+def _in_wide_groups(node: Any) -> Any:
+    """Group norms of eight channels: two values of a single pixel, normalised, would be plus and minus one."""
+    if not isinstance(node, Mapping):
+        return node
+    changed = {key: _in_wide_groups(value) for key, value in node.items()}
+    return {**changed, "num_groups": 8} if changed.get("type") == "GN" else changed

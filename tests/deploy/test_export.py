@@ -12,30 +12,41 @@ import pytest
 import torch
 
 from bev.deploy import Exportable, ExportError, OnnxRunner, check_graph, write_onnx
+from bev.deploy.build import as_batch
 from bev.deploy.calibration import facts_of
 from bev.deploy.check import predict
 from bev.deploy.export import check_operators, example_arrays
 from bev.deploy.finish import boxes3d_of
 from bev.deploy.graph import DetectorGraph
+from bev.deploy.graph_detector import GraphDetector, TemporalGraphDetector
 from bev.deploy.parity import compare_boxes, first_divergent
 from bev.deploy.tensorrt_rtx import build_engine
+from bev.models.detectors import FrameStream, TemporalDetector
+from bev.structures import ImageBatch
 from tests.deploy import small
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-FURTHER = ("bevdet_published", "bevdet4d", "bevformer", "petr")
+FURTHER = (
+    *("bevdet_published", "bevdet4d", "bevdepth", "segmenter", "bevformer", "streampetr", "petr"),
+    *("detr3d_dcn", "detr3d_vovnet", "detr3d_swin", "detr3d_seeded", "bevdet_depth", "bevdepth_trunk"),
+)
+DENSE = tuple(f"dense:{name}" for name in (
+    *("retinanet_r50", "fcos_r50", "atss_r50", "gfl_r50", "tood_r50", "ppyoloe", "picodet", "efficientdet_d0"),
+    *("one_to_one", "yolov3", "yolov3_tiny", "yolov5", "yolov7", "ssd300"),
+))
 # Each takes several seconds to export: BEV_EXPORT_ALL=1 writes the further ones, too.
-FAMILIES = ("yolox", "bevdet", "detr3d", *(FURTHER if os.environ.get("BEV_EXPORT_ALL") else ()))
+FAMILIES = ("yolox", "bevdet", "detr3d", *((*FURTHER, *DENSE) if os.environ.get("BEV_EXPORT_ALL") else ()))
 
 
 class _Written:
     """One family's file and what it was made of."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.example: Exportable = getattr(small, name)()
+        self.example: Exportable = small.example(name)
         self.graph: DetectorGraph = self.example.graph(outputs="both")
-        self.path = folder / f"{name}.onnx"
+        self.path = folder / f"{name.replace(':', '_')}.onnx"
         self.exported: Any = write_onnx(self.graph, self.path, dynamic_batch=True, metadata={"git": "abc"})
 
 
@@ -60,6 +71,7 @@ def test_equals_the_detector(written: _Written) -> None:
     """Raw outputs and scores within 1e-4 of torch, every layer too, and the detector's own boxes."""
     report = check_graph(written.example, written.graph, written.path, written.exported)
     assert report.passed, report.text()
+    assert report.boxes or written.graph.facts.finish["kind"] == "cells"
     assert all(agreement.count > 5 for agreement in report.boxes), report.text()
     raw = [d for d in report.outputs if d.name != "score"]
     assert raw and all(d.relative < 5e-5 and d.largest > 0 for d in raw), report.text()
@@ -78,14 +90,40 @@ def test_another_batch(written: _Written) -> None:
         if example.rig is not None and runner.facts.calibration is not None:
             rig = _frame(example.rig, i)
             inputs |= {name: value.numpy() for name, value in facts_of(rig, runner.facts.calibration).items()}
-        alone = runner(inputs)
-        np.testing.assert_allclose(alone["score"][0], together["score"][i], atol=1e-5)
+        alone, name = runner(inputs), "score" if "score" in together else "probability"
+        np.testing.assert_allclose(alone[name][0], together[name][i], atol=1e-5)
     assert runner.more == {"git": "abc"}
 
 
 def _frame(rig: Any, i: int) -> Any:
     parts = {n: getattr(rig, n)[i : i + 1] for n in ("intrinsics", "cam_from_ref", "image_aug", "timestamp_us")}
     return replace(rig, **parts)
+
+
+def test_the_file_predicts_as_the_detector(written: _Written) -> None:
+    """Behind a detector's doors: pictures, frames, and a second frame after a first one."""
+    example = written.example
+    if example.rig is None:
+        eye, sizes = torch.eye(3, dtype=torch.float64).expand(2, 3, 3), [tuple(example.images.shape[-2:])] * 2
+        batch: Any = ImageBatch(example.images, eye, sizes, ["a", "b"])  # type: ignore[arg-type]
+    else:
+        batch = as_batch(example.images, example.rig)
+    file = GraphDetector(written.path)
+    expected = example.model.predict(batch)  # type: ignore[operator]
+    if isinstance(example.model, TemporalDetector) and example.model.remembers:
+        file = TemporalGraphDetector(written.path, example.model)
+        streams = [FrameStream(detector) for detector in (example.model, file)]
+        first = replace(batch, images=batch.images.flip(-1), tokens=["a", "b"], scenes=["s", "t"])
+        second = replace(batch, timestamp_us=batch.timestamp_us + 500_000, tokens=["c", "d"], scenes=["s", "t"])
+        with torch.no_grad():
+            expected, found = ([stream.predict(frame) for frame in (first, second)][1] for stream in streams)
+        assert streams[0].continued == streams[1].continued == 2
+    else:
+        found = file.predict(batch)
+    if isinstance(expected[0], torch.Tensor):
+        torch.testing.assert_close(torch.stack(found), torch.stack(expected), atol=1e-4, rtol=0)
+        return
+    assert all(compare_boxes(a, b).unmatched == 0 for a, b in zip(expected, found))
 
 
 def test_a_changed_layer_is_found(written: _Written) -> None:
@@ -108,6 +146,8 @@ def test_calibration_is_used(written: _Written) -> None:
     example = written.example
     if example.rig is None:
         pytest.skip("pictures have no calibration")
+    if written.graph.facts.finish["kind"] == "cells":
+        pytest.skip("cells are no boxes")
     turned = torch.eye(4, dtype=torch.float64)
     turned[:2, :2] = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
     rig = example.rig.augment_ref(turned)
@@ -132,7 +172,7 @@ def test_tensorrt_rtx_builds(written: _Written, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FURTHER)
 def test_graphs_in_torch_find_the_boxes_of_the_detector(name: str) -> None:
     """Calibration as input and as a constant; state in, state out."""
-    example: Exportable = getattr(small, name)()
+    example = small.example(name)
     expected = predict(example)
     for bake in (False, True):
         graph = example.graph(bake)
@@ -141,6 +181,9 @@ def test_graphs_in_torch_find_the_boxes_of_the_detector(name: str) -> None:
             expected = predict(replace(example, rig=type(rig).stack([_unbatched(rig)] * len(example.images))))
         with torch.no_grad():
             given = dict(zip(graph.facts.outputs, graph(*graph.example.values())))
+        if graph.facts.finish["kind"] == "cells":
+            torch.testing.assert_close(given["probability"], torch.stack(list(expected)), atol=1e-5, rtol=0)
+            continue
         found = boxes3d_of(given, graph.facts.finish)
         assert all(compare_boxes(a, b).unmatched == 0 and len(a) > 5 for a, b in zip(expected, found))
         states = {n.removeprefix("state_") for n in graph.facts.inputs if n.startswith("state_")}

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bev.deploy.check import against_float64
 from bev.deploy.parity import compare, compare_boxes, compare_layers, difference, first_divergent, overflows
+from bev.deploy.precise import float64_outputs
 from bev.structures import Boxes2D
+from tests.deploy import small
 from tests.models.rigs import random_boxes
 
 onnx = pytest.importorskip("onnx")
@@ -90,3 +93,17 @@ def test_boxes_are_paired() -> None:
     flat = Boxes2D(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([1]), torch.tensor([0.5]))
     other = Boxes2D(flat.xyxy_px, torch.tensor([2]), flat.score)
     assert compare_boxes(flat, other).unmatched == 2 and compare_boxes(flat, flat).unmatched == 0
+
+
+def test_float64_tells_rounding_from_a_fault() -> None:
+    """Torch's float32 is near to float64, and a file that is a hundredth off is far from it."""
+    graph = small.detr3d(batch=1).graph(outputs="both")
+    exact = float64_outputs(graph)
+    assert {value.dtype for value in exact.values() if value.is_floating_point()} == {torch.float64}
+    given = {name: value.numpy() for name, value in graph.expected.items()}
+    given["cls_logits"] = given["cls_logits"] * np.float32(1.01)
+    pairs = {ours.name: (ours.relative, theirs.relative) for ours, theirs in against_float64(graph, given)}
+    assert {"cls_logits", "box_code"} <= set(pairs) and not {"boxes", "label"} & set(pairs)
+    assert 0 < max(ours for ours, _ in pairs.values()) < 1e-5
+    assert pairs["cls_logits"][1] == pytest.approx(1e-2, rel=1e-2) and pairs["box_code"][1] < 1e-5
+    assert torch.get_default_dtype() == torch.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,17 @@ from hypothesis import strategies as st
 from torch import nn
 
 from bev.deploy.graph import DetectorGraph
-from bev.deploy.surgery import fold_batch_norms, switch_to_deploy
+from bev.deploy.surgery import PlainAttention, fold_batch_norms, switch_to_deploy
+from bev.deploy.surgery_report import STEPS, surgery_report, table
 from bev.engine import load_config
 from bev.models.backbones import CSPRepResNet, EfficientNet, MobileNetV2, RepVGG, ResNet, ShuffleNetV2
 from bev.models.conv_module import ConvModule
 from bev.registry import MODELS
+from tests.deploy import small
 from tests.models.test_mobile_backbones import randomise
 from tests.paths import REPO_ROOT
 
+_LATE = ("fold_constants", "merge_convs")
 NETWORKS = {
     "RepVGG": lambda: RepVGG("a0", width=0.25, blocks=(1, 2, 2, 1)),
     "CSPRepResNet": lambda: CSPRepResNet(0.33, 0.125),
@@ -74,7 +78,27 @@ def test_exports_leave_teaching_parts_out(name: str) -> None:
     assert set(detector.state_dict()) == names
 
 
-def test_two_stages_have_no_export_form() -> None:
-    detector = MODELS.build(load_config(REPO_ROOT / "configs/bccd/faster_rcnn_r18_bccd.py").model).eval()
-    with pytest.raises(ValueError, match="TwoStageHead has no export form"):
-        DetectorGraph(detector, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+@pytest.mark.parametrize("same", ["all", "keys", "none"])
+def test_attention_of_one_product_or_three(same: str) -> None:
+    """As torch's own, whichever of queries, keys and values are one tensor."""
+    torch.manual_seed(0)
+    torchs = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    nn.init.normal_(torchs.in_proj_bias)
+    query, other, value = (torch.randn(2, 5, 8) for _ in range(3))
+    inputs = {"all": (query, query, query), "keys": (query, query, value), "none": (query, other, value)}[same]
+    for merged in (True, False):
+        ours = PlainAttention(torchs, merged)
+        torch.testing.assert_close(ours(*inputs)[0], torchs(*inputs)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_report_of_what_each_change_is_worth() -> None:
+    """A head of two branches after a norm: fewer nodes with every step, the same numbers."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    example = replace(small.yolox(), images=small.yolox().images[:1])
+    steps = surgery_report(example, runs=1)
+    assert [step.name for step in steps] == ["as trained", *(STEPS[n] for n in ("fold_norms", *_LATE))]
+    nodes = [step.nodes for step in steps]
+    assert nodes[0] > nodes[1] >= nodes[2] > nodes[3] and all(step.moved < 1e-5 for step in steps)
+    assert steps[0].gflops is not None and steps[-1].gflops == pytest.approx(steps[0].gflops)
+    assert len(table(steps).splitlines()) == 2 + len(steps)

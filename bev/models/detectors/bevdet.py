@@ -144,7 +144,7 @@ class LiftSplatDetector(TemporalDetector):
 
     def _complete(self, state: State | None, bev: Tensor) -> dict[str, Tensor]:
         """A state with memory and motion, in which what does not continue is not known."""
-        batch, count = len(bev), self.num_previous
+        batch, count = bev.shape[0], self.num_previous
         pose = torch.eye(4, dtype=torch.float64, device=bev.device)
         if state is None or "bev" not in state:
             return {

@@ -30,6 +30,19 @@ class CameraWeightedConv(nn.Module):
         return self.input_conv(x) * self.fc(numbers)[..., None, None]
 
 
+def sensor_numbers(rig: CameraRig) -> Tensor:
+    """(B * N, 33): lens, image augmentation and pose of each camera, 9 + 9 + 3 + 9 + 3 numbers."""
+    sensors = sensor_matrices(rig)
+    parts = (
+        sensors.intrinsics.flatten(-2),
+        sensors.image_rotation.flatten(-2),
+        sensors.image_translation_px,
+        sensors.ref_from_cam_rotation.flatten(-2),
+        sensors.ref_from_cam_translation_m,
+    )
+    return torch.cat(parts, -1).flatten(0, 1)
+
+
 @MODELS.register_module()
 class BEVDetDepthView(BEVDetView):
     """Context from one 1x1 convolution, depth from a camera-aware branch with a deformable convolution.
@@ -61,16 +74,10 @@ class BEVDetDepthView(BEVDetView):
         deformable = ModulatedDeformConv2d(depth_channels, depth_channels, 3, 1, 1, bias=False)
         self.dcn = nn.Sequential(deformable, nn.BatchNorm2d(depth_channels))
 
+    told = staticmethod(sensor_numbers)
+
     def depth_and_context(self, features: Tensor, rig: CameraRig) -> DepthAndContext:
-        """Depth is told the lens, the image augmentation and the pose of each camera: 9 + 9 + 3 + 9 + 3 numbers."""
-        sensors = sensor_matrices(rig)
-        parts = (
-            sensors.intrinsics.flatten(-2),
-            sensors.image_rotation.flatten(-2),
-            sensors.image_translation_px,
-            sensors.ref_from_cam_rotation.flatten(-2),
-            sensors.ref_from_cam_translation_m,
-        )
-        numbers = torch.cat(parts, -1).flatten(0, 1).to(features)
+        """Depth is told of each camera what :func:`sensor_numbers` gives."""
+        numbers = self.told(rig).to(features)
         depth = self.dcn(self.extra_depthnet(self.se(features, numbers))[0])
         return DepthAndContext(self.depthnet(depth), self.featnet(features))
