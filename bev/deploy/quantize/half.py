@@ -1,0 +1,155 @@
+"""Half precision in a strongly typed graph: weights and activations of the network, with casts where it meets float32.
+
+TensorRT from 10 on (and 11 alone) takes the types of the graph as they are written, so nothing is left to a builder's
+flag: every tensor here is float16 or float32 because this file says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from bev._optional import require
+from bev.deploy.parity import FLOAT16_MAX
+from bev.deploy.quantize.network import FLOAT, HALF, LAYOUT, Network, without_stack_traces
+
+# Inputs that ONNX wants in float32 whatever the others are.
+_ALWAYS_FLOAT = {"Resize": (1, 2)}
+# Frames that were not seen may be this much larger than those that were.
+HEADROOM = 2.0
+Magnitudes = Mapping[str, float]
+
+
+def to_half(
+    model: Any, magnitudes: Magnitudes | None = None, keep: Mapping[str, str] | None = None
+) -> tuple[Any, dict[str, str]]:
+    """A copy of an exported graph whose network computes in float16.
+
+    Args:
+        model: ``ModelProto`` in float32, perhaps with quantised layers (their scales become float16 where what they
+            scale does; ONNX allows that from opset 19 on, which the copy then has).
+        magnitudes: largest ``|value|`` by tensor, as :func:`bev.deploy.quantize.ranges.magnitudes` measures them. A
+            node that reads or gives more than half of what float16 holds keeps float32. None: nothing is known.
+        keep: more nodes that keep float32, with the reason.
+
+    Returns:
+        The copy, and the nodes that kept float32 for what they hold (``keep`` and overflows), with the reason. Those
+        that always do (:class:`Network`) are not told.
+
+    Raises:
+        ValueError: the weights of a layer do not fit, and nothing else about it is known either.
+    """
+    network = Network(model)
+    told = dict(keep or {})
+    told |= {name: why for name, why in _overflows(network, magnitudes or {}).items() if name not in network.protected}
+    halves = _half_nodes(network, {**network.protected, **told})
+    result = require("onnx", extra="export").ModelProto()
+    result.CopyFrom(model)
+    _Rewriter(network, result, halves).run()
+    without_stack_traces(result)
+    return result, told
+
+
+def _overflows(network: Network, magnitudes: Magnitudes) -> dict[str, str]:
+    found = {}
+    limit = FLOAT16_MAX / HEADROOM
+    for name, node in network.nodes.items():
+        tensors = [tensor for tensor in (*node.input, *node.output) if not magnitudes.get(tensor, 0.0) <= limit]
+        if tensors:
+            found[name] = f"{tensors[0]} reaches {magnitudes[tensors[0]]:.3g}"
+    return found
+
+
+def _half_nodes(network: Network, kept: Mapping[str, str]) -> set[str]:
+    halves: set[str] = set()
+    tensors: set[str] = set()
+    for name, node in network.nodes.items():
+        reads = network.activations(node)
+        if name in kept or not reads or not any(network.is_float(out) for out in node.output if out):
+            continue
+        if node.op_type == "Cast" or (node.op_type in LAYOUT and not any(tensor in tensors for tensor in reads)):
+            continue
+        halves.add(name)
+        tensors |= set(node.output)
+    return halves
+
+
+class _Rewriter:
+    """Gives every tensor its type, in a copy of the network's graph."""
+
+    def __init__(self, network: Network, model: Any, halves: set[str]) -> None:
+        self.onnx = require("onnx", extra="export")
+        self.network, self.model, self.halves = network, model, halves
+        self.now: dict[str, int] = {}  # type of every tensor that is given under its old name
+        self.cast: dict[tuple[str, int], str] = {}
+        self.nodes: list[Any] = []
+
+    def run(self) -> None:
+        network, graph = self.network, self.model.graph
+        self.readers = {name: set() for name in network.initializers}
+        for node in list(graph.node):
+            self._rewire(node)
+        del graph.node[:]
+        graph.node.extend(self.nodes)
+        self._constants()
+        for value in graph.value_info:
+            if self.now.get(value.name) == HALF:
+                value.type.tensor_type.elem_type = HALF
+        if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
+            self.model.opset_import[0].version = max(19, self.model.opset_import[0].version)
+
+    def _rewire(self, node: Any) -> None:
+        wanted = HALF if node.name in self.halves else FLOAT
+        fixed = _ALWAYS_FLOAT.get(node.op_type, ())
+        for index, tensor in enumerate(node.input):
+            if tensor and self.network.is_float(tensor):
+                node.input[index] = self._as(tensor, FLOAT if index in fixed else wanted)
+        self.nodes.append(node)
+        for index, tensor in enumerate(node.output):
+            if not tensor or not self.network.is_float(tensor) or wanted == FLOAT:
+                continue
+            self.now[tensor] = HALF
+            if tensor in self.network.outputs:
+                self._give_float(node, index, tensor)
+
+    def _give_float(self, node: Any, index: int, tensor: str) -> None:
+        """What the graph gives stays float32."""
+        inner = f"{tensor}_half"
+        node.output[index] = inner
+        self.cast[tensor, HALF] = inner
+        self.now[tensor] = FLOAT
+        self._add_cast(inner, tensor, FLOAT)
+
+    def _as(self, tensor: str, wanted: int) -> str:
+        """Name under which a tensor has a type."""
+        if tensor in self.network.initializers:
+            self.readers[tensor].add(wanted)
+            return f"{tensor}_half" if wanted == HALF else tensor
+        if self.now.get(tensor, FLOAT) == wanted:
+            return tensor
+        if (tensor, wanted) not in self.cast:
+            name = f"{tensor}_{'half' if wanted == HALF else 'float'}"
+            self._add_cast(tensor, name, wanted)
+            self.cast[tensor, wanted] = name
+        return self.cast[tensor, wanted]
+
+    def _add_cast(self, source: str, target: str, kind: int) -> None:
+        self.nodes.append(self.onnx.helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=kind))
+
+    def _constants(self) -> None:
+        graph, kept, helper = self.model.graph, [], self.onnx.numpy_helper
+        for item in graph.initializer:
+            types = self.readers.get(item.name, set())
+            if FLOAT in types or HALF not in types:
+                kept.append(item)
+            if HALF in types:
+                array = helper.to_array(item)
+                with np.errstate(over="ignore"):
+                    half = array.astype(np.float16)
+                if not np.array_equal(np.isfinite(half), np.isfinite(array)):
+                    raise ValueError(f"constant {item.name} reaches {np.abs(array).max():.3g}: too much for float16")
+                kept.append(helper.from_array(half, f"{item.name}_half"))
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
