@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bev.deploy.build import Exportable, prepare_export
 from bev.deploy.check import check_graph
-from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
+from bev.deploy.export import ExportError, example_arrays, write_aoti, write_onnx, write_program
+from bev.deploy.quantize.command import add_arguments, check_arguments, reduce_file
 from bev.engine import main
 
 SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt-rtx": ".engine"}
@@ -31,6 +32,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
+    add_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -44,12 +46,16 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     else:
         onnx_path = path.with_suffix(".onnx")
         exported = write_onnx(graph, onnx_path, args.dynamic_batch, example.metadata)
+        exact_path = onnx_path
+        if args.precision != "fp32":
+            onnx_path = reduce_file(args, onnx_path, example.model, example_arrays(graph))
+            path = path.with_name(f"{path.stem}_{args.precision}{path.suffix}")
         if args.format == "tensorrt-rtx":
             from bev.deploy.tensorrt_rtx import build_engine
 
             build_engine(onnx_path, path)
         if args.check:
-            report = check_graph(example, graph, onnx_path, exported if args.layers else None)
+            report = check_graph(example, graph, exact_path, exported if args.layers else None)
             print(report.text())
             return 0 if report.passed else 1
     print(f"wrote {path}: inputs {', '.join(graph.facts.inputs)}; outputs {', '.join(graph.facts.outputs)}")
@@ -60,9 +66,10 @@ def run() -> int:
     args = parse()
     if args.plugins and (args.format != "onnx" or args.check):
         raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
+    check_arguments(args)
     batch = max(args.batch, 2) if args.dynamic_batch else args.batch
     size = None if args.size is None else (args.size[0], args.size[1])
-    example = prepare_export(args.config, args.checkpoint, args.rig, batch, size)
+    example = prepare_export(args.config, args.checkpoint, args.rig, batch, size, args.cfg_options)
     return write(args, example, Path(args.out) / f"{Path(args.config).stem}{SUFFIX[args.format]}")
 
 

@@ -17,7 +17,7 @@ from bev.deploy.graph import STATE, GraphFacts
 from bev.io import FileError
 from bev.models.detectors import FrameStream, TemporalDetector
 from bev.registry import DATASETS
-from bev.structures import Batch, ImageBatch, collate, collate_images
+from bev.structures import Batch, collate, collate_images
 
 # What of a training data set says which files it reads; how they are prepared is the test set's.
 _SOURCE = ("pictures", "split", "root", "version", "folder")
@@ -34,6 +34,9 @@ class GraphFrames:
         count: how many, evenly spread over the data set; None for all.
         model: the detector, for graphs with a state: its memory of the frame before is what they are given.
 
+    Attributes:
+        source: configuration of the data set.
+
     Raises:
         ExportError: the configuration names no such frames, they are not there, or a state has no model.
     """
@@ -46,7 +49,8 @@ class GraphFrames:
         count: int | None = None,
         model: nn.Module | None = None,
     ) -> None:
-        self.facts, self.dataset = facts, _dataset(config, split)
+        self.facts = facts
+        self.source, self.dataset = _dataset(config, split)
         self.remembers = any(name.startswith(STATE) for name in facts.inputs)
         if self.remembers and not isinstance(model, TemporalDetector):
             raise ExportError("a graph with a state needs the detector itself to give it one")
@@ -94,7 +98,7 @@ def _plain(value: Any) -> Any:
     return (value.float() if value.is_floating_point() else value).contiguous()
 
 
-def _dataset(config: Any, split: str) -> Any:
+def _dataset(config: Any, split: str) -> tuple[dict[str, Any], Any]:
     test = config.get("test_dataloader") or config.get("val_dataloader")
     train = config.get("train_dataloader")
     if test is None or (split == "train" and train is None):
@@ -105,11 +109,6 @@ def _dataset(config: Any, split: str) -> Any:
         node |= {key: source[key] for key in _SOURCE if key in source}
     node.pop("cache", None)  # each is read once or twice; a whole training set in memory is not worth it
     try:
-        return DATASETS.build(node)
+        return node, DATASETS.build(dict(node))
     except (OSError, FileError) as error:
         raise ExportError(f"no {split} frames ({error}); give their place with --cfg-options") from error
-
-
-def is_pictures(batch: Any) -> bool:
-    """Whether a batch is of single pictures."""
-    return isinstance(batch, ImageBatch)

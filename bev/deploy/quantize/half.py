@@ -23,7 +23,10 @@ Magnitudes = Mapping[str, float]
 
 
 def to_half(
-    model: Any, magnitudes: Magnitudes | None = None, keep: Mapping[str, str] | None = None
+    model: Any,
+    magnitudes: Magnitudes | None = None,
+    keep: Mapping[str, str] | None = None,
+    rules: Mapping[str, str] | None = None,
 ) -> tuple[Any, dict[str, str]]:
     """A copy of an exported graph whose network computes in float16.
 
@@ -33,18 +36,21 @@ def to_half(
         magnitudes: largest ``|value|`` by tensor, as :func:`bev.deploy.quantize.ranges.magnitudes` measures them. A
             node that reads or gives more than half of what float16 holds keeps float32. None: nothing is known.
         keep: more nodes that keep float32, with the reason.
+        rules: nodes that always do; None for those of the model's own :class:`Network`. A graph with quantised layers
+            is given those of the graph that it was made of, whose weights are still seen as such.
 
     Returns:
         The copy, and the nodes that kept float32 for what they hold (``keep`` and overflows), with the reason. Those
         that always do (:class:`Network`) are not told.
 
     Raises:
-        ValueError: the weights of a layer do not fit, and nothing else about it is known either.
+        ValueError: a constant does not fit into float16.
     """
     network = Network(model)
+    always = network.protected if rules is None else rules
     told = dict(keep or {})
-    told |= {name: why for name, why in _overflows(network, magnitudes or {}).items() if name not in network.protected}
-    halves = _half_nodes(network, {**network.protected, **told})
+    told |= {name: why for name, why in _overflows(network, magnitudes or {}).items() if name not in always}
+    halves = _half_nodes(network, {**always, **told})
     result = require("onnx", extra="export").ModelProto()
     result.CopyFrom(model)
     _Rewriter(network, result, halves).run()
@@ -66,6 +72,11 @@ def _half_nodes(network: Network, kept: Mapping[str, str]) -> set[str]:
     halves: set[str] = set()
     tensors: set[str] = set()
     for name, node in network.nodes.items():
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            if _scales_half(network, node, tensors, halves, kept):
+                halves.add(name)
+                tensors |= set(node.output)
+            continue
         reads = network.activations(node)
         if name in kept or not reads or not any(network.is_float(out) for out in node.output if out):
             continue
@@ -74,6 +85,17 @@ def _half_nodes(network: Network, kept: Mapping[str, str]) -> set[str]:
         halves.add(name)
         tensors |= set(node.output)
     return halves
+
+
+def _scales_half(
+    network: Network, node: Any, tensors: set[str], halves: set[str], kept: Mapping[str, str]
+) -> bool:
+    """Whether a quantisation reads half precision, or a dequantisation gives it to all its readers."""
+    if node.op_type == "QuantizeLinear":
+        return node.input[0] in tensors
+    if node.input[0] in network.producer:
+        return network.producer[node.input[0]] in halves
+    return all(name not in kept for name in network.consumers.get(node.output[0], []))
 
 
 class _Rewriter:

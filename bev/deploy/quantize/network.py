@@ -5,8 +5,8 @@ The rules look at what a node computes, not at a model's names, so they hold for
 - *post-processing*: outside the detector's own modules (candidates, decoding, the mean with the mirror image);
 - *preparation*: the images before the network, 0..255;
 - *geometry*: depends on the calibration and not on the images;
-- *coordinates*: whatever an index into a map is computed from (reference points, sampling offsets, projections), back to
-  the learned layer that gives it, and what is computed from coordinates alone (the weights of bilinear sampling);
+- *coordinates*: whatever an index into a map is computed from (reference points, sampling offsets, projections), back
+  to the learned layer that gives it, and what is computed from coordinates alone (the weights of bilinear sampling);
 - *sensitive*: operators that lose their meaning in few bits (softmax, norms, logarithms), constants that half precision
   does not know.
 """

@@ -20,7 +20,7 @@ import numpy as np
 
 from bev._optional import require
 from bev.deploy.quantize.network import LEARNED, Layer, Network, without_stack_traces
-from bev.deploy.quantize.ranges import Frames, Method, thresholds
+from bev.deploy.quantize.ranges import LEVELS, Frames, Method, thresholds
 
 _OPTIONS = {
     "ActivationSymmetric": True,
@@ -44,6 +44,7 @@ class Recipe:
         last_layers: quantise the layers that give scores and boxes.
         keep: patterns (``fnmatch``) of layers that stay in higher precision.
         residual_adds: quantise residual additions.
+        half_scales: scales of weights that float16 holds exactly, for graphs whose other layers are in float16.
     """
 
     method: Method = "mse"
@@ -53,6 +54,7 @@ class Recipe:
     last_layers: bool = True
     keep: tuple[str, ...] = ()
     residual_adds: bool = True
+    half_scales: bool = False
 
 
 class Quantized:
@@ -62,8 +64,8 @@ class Quantized:
         model: ``ModelProto`` in float32; not changed.
         recipe: see :class:`Recipe`.
         frames: calibration inputs by name.
-        scales: weights' scale by layer's weight name, one a channel, where they are known (quantisation-aware training);
-            the others follow from the largest weight.
+        scales: of weights by their name, one a channel, where they are known (quantisation-aware training); the others
+            follow from the largest weight.
 
     Attributes:
         layers: that are quantised, in order of execution; residual additions last.
@@ -83,7 +85,8 @@ class Quantized:
         tensors = self._tensors()
         self.limits = thresholds(self.network, frames, tensors, recipe.method, recipe.percentile)
         self._join_additions()
-        self._full = self._written(scales or {})
+        known = {layer.weight: _half_scales(self.network, layer) for layer in self.layers if layer.weight}
+        self._full = self._written({**(known if recipe.half_scales else {}), **(scales or {})})
 
     def _tensors(self) -> list[str]:
         nodes = [self.network.nodes[name] for layer in self.layers for name in layer.nodes]
@@ -189,6 +192,16 @@ def _overrides(
     return found
 
 
+def _half_scales(network: Network, layer: Layer) -> np.ndarray:
+    """The scales that follow from the largest weights, rounded up to float16."""
+    array = np.abs(network.constant(layer.weight).astype(np.float64))
+    axis = output_axis(network.nodes[layer.nodes[0]])
+    wanted = array.max(axis=tuple(i for i in range(array.ndim) if i != axis)) / LEVELS
+    wanted[wanted == 0] = 1 / LEVELS
+    near = wanted.astype(np.float16)
+    return np.where(near < wanted, np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+
+
 def output_axis(node: Any) -> int:
     """Axis of the output channels in the weights of a learned layer."""
     if node.op_type == "Gemm":
@@ -212,7 +225,8 @@ def _outputs_apart(model: Any) -> Any:
                     if name == value.name:
                         names[index] = inner
         made = next(i for i, node in enumerate(copied.graph.node) if inner in node.output)
-        copied.graph.node.insert(made + 1, onnx.helper.make_node("Identity", [inner], [value.name], name=f"give_{inner}"))
+        give = onnx.helper.make_node("Identity", [inner], [value.name], name=f"give_{inner}")
+        copied.graph.node.insert(made + 1, give)
         copied.graph.node[made + 1].metadata_props.extend(copied.graph.node[made].metadata_props)
         known = onnx.ValueInfoProto()
         known.CopyFrom(value)

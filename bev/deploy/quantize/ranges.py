@@ -57,8 +57,9 @@ def magnitudes(network: Network, frames: Frames, tensors: Sequence[str] | None =
     names = {}
     for index, tensor in enumerate(wanted):
         size, whole = f"size_of_{index}", f"flat_{index}"
-        probe.graph.node.append(onnx.helper.make_node("Abs", [tensor], [size], name=f"measure_{size}"))
-        probe.graph.node.append(onnx.helper.make_node("ReduceMax", [size], [whole], name=f"measure_{whole}", keepdims=0))
+        magnitude = onnx.helper.make_node("Abs", [tensor], [size], name=f"measure_{size}")
+        maximum = onnx.helper.make_node("ReduceMax", [size], [whole], name=f"measure_{whole}", keepdims=0)
+        probe.graph.node.extend([magnitude, maximum])
         names[whole] = tensor
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, []) for name in names)
