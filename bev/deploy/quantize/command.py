@@ -22,7 +22,9 @@ from bev.deploy.quantize.qdq import Quantized, Recipe
 from bev.deploy.quantize.ranges import Frames, Method, magnitudes, run, session
 from bev.deploy.quantize.score import main_score, score_graph
 from bev.deploy.quantize.sensitivity import OutputError, Sensitivity, sensitivities, write_sensitivities
+from bev.engine.api import checkpoint_file
 from bev.engine.config import load_config
+from bev.io.checkpoint import load_checkpoint
 
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 _ERROR_FRAMES = 4
@@ -61,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--sensitivity", metavar="JSON", help="write what each layer's int8 costs, also as Markdown")
     group.add_argument("--budget-mb", type=float, help="mixed: size of all weights and constants")
     group.add_argument("--budget-drop", type=float, help="mixed: drop of AP or NDS, 0..1 (default: 0.002)")
-    group.add_argument("--budget-frames", type=int, default=64, help="that --budget-drop is scored on")
+    group.add_argument("--budget-frames", type=int, default=64, help="--budget-drop's")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -69,7 +71,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.precision == "fp32":
         return
     if args.format not in ("onnx", "tensorrt", "tensorrt-rtx"):
-        raise ExportError(f"--precision {args.precision} is for onnx and tensorrt graphs, not for --format {args.format}")
+        raise ExportError(f"--precision {args.precision} is for onnx and tensorrt graphs, not --format {args.format}")
     if args.plugins:
         raise ExportError("--precision reads what the graph computes, which nodes of plugins hide: leave out --plugins")
     if args.budget_mb is not None and args.budget_drop is not None:
@@ -80,7 +82,7 @@ def reduce_file(args: argparse.Namespace, path: Path, model: nn.Module | None, e
     """Write ``<name>_<precision>.onnx`` beside a float32 graph and say what it is.
 
     Args:
-        args: with the options of :func:`add_arguments`, ``config`` and ``plugins``.
+        args: with the options of :func:`add_arguments`, ``config`` and ``checkpoint``.
         path: the float32 graph.
         model: the detector, for graphs with a state.
         example: inputs that a float16 graph is measured on where the configuration has no data.
@@ -130,7 +132,7 @@ def reduce(
         *(args.calibration, args.percentile, args.frames, not args.keep_first, not args.keep_last, tuple(args.keep)),
         half_scales=args.precision == "mixed",
     )
-    quantized = Quantized(source, recipe, frames)
+    quantized = Quantized(source, recipe, frames, _trained(args.checkpoint))
     error = OutputError(quantized, GraphFrames(config, facts, "train", min(args.frames, _ERROR_FRAMES), model))
     rows = sensitivities(quantized, error) if args.sensitivity or args.precision == "mixed" else []
     if args.precision == "int8":
@@ -143,11 +145,20 @@ def reduce(
     return Reduced(choice.model, notes, {"kind": args.precision, **settings}, rows)
 
 
+def _trained(checkpoint: str) -> dict[str, float] | None:
+    """Thresholds that a checkpoint's weights were trained with (``QuantizationHook``); None where they were not."""
+    if Path(checkpoint).suffix == ".onnx":
+        return None
+    state = load_checkpoint(checkpoint_file(checkpoint)).get("quantization")
+    return None if state is None else {name: float(value) for name, value in state.items()}
+
+
 def _half(args: argparse.Namespace, source: Any, frames: Frames) -> Reduced:
     network = Network(source)
     result, told = to_half(source, magnitudes(network, frames))
     notes = [f"kept in float32: {name}: {why}" for name, why in told.items()]
-    notes.append(f"float16, but for {len(network.protected)} nodes by rule (geometry, decoding ...), {len(told)} others")
+    count = len(network.protected)
+    notes.append(f"float16; float32 by rule (geometry, decoding ...): {count} nodes; others: {len(told)}")
     return Reduced(result, notes, {"kind": "fp16", "kept_float32": told})
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from bev._optional import require
 from bev.deploy.quantize.network import LEARNED, Layer, Network, without_stack_traces
-from bev.deploy.quantize.ranges import LEVELS, Frames, Method, thresholds
+from bev.deploy.quantize.ranges import Frames, Method, thresholds
+from bev.ops.fake_quantize import LEVELS
 
 _OPTIONS = {
     "ActivationSymmetric": True,
@@ -64,8 +65,8 @@ class Quantized:
         model: ``ModelProto`` in float32; not changed.
         recipe: see :class:`Recipe`.
         frames: calibration inputs by name.
-        scales: of weights by their name, one a channel, where they are known (quantisation-aware training); the others
-            follow from the largest weight.
+        known: thresholds of layers' inputs by layer's name, of quantisation-aware training; layers that have none are
+            then left as they are. None: all follow from the frames.
 
     Attributes:
         layers: that are quantised, in order of execution; residual additions last.
@@ -77,16 +78,29 @@ class Quantized:
     """
 
     def __init__(
-        self, model: Any, recipe: Recipe, frames: Frames, scales: Mapping[str, np.ndarray] | None = None
+        self, model: Any, recipe: Recipe, frames: Frames, known: Mapping[str, float] | None = None
     ) -> None:
         self.model = _outputs_apart(model)
         self.network = Network(self.model)
         self.layers, self.excluded = _chosen(self.network, recipe)
+        if known is not None:
+            self._only_known(known)
         tensors = self._tensors()
         self.limits = thresholds(self.network, frames, tensors, recipe.method, recipe.percentile)
+        for layer in self.layers if known is not None else ():
+            for name in layer.nodes if layer.weight else ():
+                self.limits[self.network.nodes[name].input[0]] = known[layer.name]
         self._join_additions()
-        known = {layer.weight: _half_scales(self.network, layer) for layer in self.layers if layer.weight}
-        self._full = self._written({**(known if recipe.half_scales else {}), **(scales or {})})
+        weighted = [layer for layer in self.layers if layer.weight]
+        self._full = self._written(
+            {layer.weight: _half_scales(self.network, layer) for layer in weighted} if recipe.half_scales else {}
+        )
+
+    def _only_known(self, known: Mapping[str, float]) -> None:
+        self.excluded |= {la.name: "not trained in int8" for la in self.layers if la.weight and la.name not in known}
+        self.layers = [layer for layer in self.layers if layer.name not in self.excluded]
+        if not any(layer.weight for layer in self.layers):
+            raise ValueError(f"no layer of the graph was trained in int8; those that were: {', '.join(known)[:200]}")
 
     def _tensors(self) -> list[str]:
         nodes = [self.network.nodes[name] for layer in self.layers for name in layer.nodes]

@@ -13,13 +13,13 @@ import numpy as np
 
 from bev._optional import require
 from bev.deploy.quantize.network import Network
+from bev.ops.fake_quantize import LEVELS, threshold_of_least_error
 
 Arrays = Mapping[str, np.ndarray]
 Frames = Iterable[Arrays]  # gives the same frames every time it is gone through
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: tuple[str, ...] = get_args(Method)
 BINS = 2048
-LEVELS = 127  # of a symmetric int8 on each side of zero
 
 
 def session(model: Any, optimise: bool = True, threads: int = 1) -> Any:
@@ -106,7 +106,7 @@ def thresholds(
     choose: dict[str, Callable[[np.ndarray], float]] = {
         "percentile": lambda counts: _percentile(counts, percentile),
         "entropy": _entropy,
-        "mse": _mse,
+        "mse": threshold_of_least_error,
     }
     counts = _histograms(network, frames, {t: size for t, size in largest.items() if size > 0})
     return {t: size * choose[method](counts[t]) / BINS if t in counts else 0.0 for t, size in largest.items()}
@@ -164,16 +164,3 @@ def _divergence(reference: np.ndarray, given: np.ndarray) -> float:
     q = np.where((p > 0) & (q == 0), 1e-9, q)
     seen = p > 0
     return float((p[seen] * np.log(p[seen] / q[seen])).sum())
-
-
-def _mse(counts: np.ndarray) -> float:
-    """Number of bins below the threshold of least squared error: rounding below it, clipping above."""
-    place = np.arange(BINS) + 0.5
-    best, found = np.inf, float(BINS)
-    for stop in np.linspace(BINS / 16, BINS, 121):
-        scale = stop / LEVELS
-        error = np.where(place < stop, scale**2 / 12, (place - stop) ** 2)
-        cost = float((counts * error).sum())
-        if cost < best:
-            best, found = cost, float(stop)
-    return found

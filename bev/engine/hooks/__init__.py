@@ -1,4 +1,5 @@
-"""Hooks: progress, scalars, checkpoints, averages of the weights, distillation, pictures. Those of mmengine fit in."""
+"""Hooks: progress, scalars, checkpoints, averages of the weights, distillation, pictures,
+pruning, rounding. Those of mmengine fit in."""
 
 from bev.engine.hooks.checkpoint import CheckpointHook
 from bev.engine.hooks.distillation import DistillationHook
@@ -6,6 +7,8 @@ from bev.engine.hooks.ema import EMAHook
 from bev.engine.hooks.epoch import CriterionEpochHook
 from bev.engine.hooks.pictures import DetectionPicturesHook
 from bev.engine.hooks.progress import ProgressHook
+from bev.engine.hooks.pruning import PruningHook
+from bev.engine.hooks.quantization import QuantizationHook
 from bev.engine.hooks.scalars import ScalarLogHook
 from bev.engine.hooks.swa import SWAHook
 
@@ -16,6 +19,8 @@ __all__ = [
     "DistillationHook",
     "EMAHook",
     "ProgressHook",
+    "PruningHook",
+    "QuantizationHook",
     "SWAHook",
     "ScalarLogHook",
 ]
