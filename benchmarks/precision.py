@@ -115,7 +115,10 @@ def measure(case: Case, wanted: Sequence[str], runs: int, count: int | None) -> 
     made = graphs(model, calibration, wanted)
     test = GraphFrames(case.config, facts, "test", count)
     calls: dict[str, Callable[[Any], Any]] = {n: partial(run, session(graph)) for n, (graph, _) in made.items()}
-    scores = {name: main_score(score_graph(case.config, call, test)) for name, call in calls.items()}
+    scores = {}
+    for name, call in calls.items():
+        scores[name] = main_score(score_graph(case.config, call, test))
+        print(case.name, name, scores[name], flush=True)
     first = next(iter(test))
     times = alternate({name: partial(call, first) for name, call in calls.items()}, runs, time.process_time)
     zeros, total = _zeros(model)

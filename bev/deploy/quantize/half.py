@@ -42,9 +42,6 @@ def to_half(
     Returns:
         The copy, and the nodes that kept float32 for what they hold (``keep`` and overflows), with the reason. Those
         that always do (:class:`Network`) are not told.
-
-    Raises:
-        ValueError: a constant does not fit into float16.
     """
     network = Network(model)
     always = network.protected if rules is None else rules
@@ -65,7 +62,13 @@ def _overflows(network: Network, magnitudes: Magnitudes) -> dict[str, str]:
         tensors = [tensor for tensor in (*node.input, *node.output) if not magnitudes.get(tensor, 0.0) <= limit]
         if tensors:
             found[name] = f"{tensors[0]} reaches {magnitudes[tensors[0]]:.3g}"
+        elif network.is_learned(node) and not (largest := _largest(network, node)) <= FLOAT16_MAX:
+            found[name] = f"its weights reach {largest:.3g}"
     return found
+
+
+def _largest(network: Network, node: Any) -> float:
+    return max(float(np.abs(network.constant(name)).max()) for name in node.input[1:] if name in network.initializers)
 
 
 def _half_nodes(network: Network, kept: Mapping[str, str]) -> set[str]:
@@ -167,11 +170,6 @@ class _Rewriter:
             if FLOAT in types or HALF not in types:
                 kept.append(item)
             if HALF in types:
-                array = helper.to_array(item)
-                with np.errstate(over="ignore"):
-                    half = array.astype(np.float16)
-                if not np.array_equal(np.isfinite(half), np.isfinite(array)):
-                    raise ValueError(f"constant {item.name} reaches {np.abs(array).max():.3g}: too much for float16")
-                kept.append(helper.from_array(half, f"{item.name}_half"))
+                kept.append(helper.from_array(helper.to_array(item).astype(np.float16), f"{item.name}_half"))
         del graph.initializer[:]
         graph.initializer.extend(kept)

@@ -205,7 +205,9 @@ class Network:
                 self.protected[name] = "geometry"
             elif node.op_type in SENSITIVE:
                 self.protected[name] = "sensitive operator"
-            elif any(_unfit(self.constant(i)) for i in node.input if i in self.initializers and self.is_float(i)):
+            elif not self.is_learned(node) and any(
+                _unfit(self.constant(i)) for i in node.input if i in self.initializers and self.is_float(i)
+            ):
                 self.protected[name] = "constant outside half precision"
         for name in self._coordinates():
             self.protected.setdefault(name, "coordinates")

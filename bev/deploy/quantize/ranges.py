@@ -101,14 +101,15 @@ def thresholds(
     broken = [tensor for tensor, size in largest.items() if not np.isfinite(size)]
     if broken:
         raise ValueError(f"tensors {', '.join(broken[:3])} are not finite on the calibration frames")
-    if method == "minmax":
+    live = {tensor: size for tensor, size in largest.items() if size > 0}
+    if method == "minmax" or not live:
         return largest
     choose: dict[str, Callable[[np.ndarray], float]] = {
         "percentile": lambda counts: _percentile(counts, percentile),
         "entropy": _entropy,
         "mse": threshold_of_least_error,
     }
-    counts = _histograms(network, frames, {t: size for t, size in largest.items() if size > 0})
+    counts = _histograms(network, frames, live)
     return {t: size * choose[method](counts[t]) / BINS if t in counts else 0.0 for t, size in largest.items()}
 
 
