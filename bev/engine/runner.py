@@ -43,6 +43,7 @@ from bev.engine.data import build_dataloader
 from bev.engine.distillation import Distillation
 from bev.engine.evaluator import Evaluator
 from bev.engine.frozen import freeze_norms
+from bev.engine.hooks.channel_pruning import ChannelPruningHook
 from bev.engine.hooks.distillation import DistillationHook
 from bev.engine.loops import EvaluationLoop, TrainLoop
 from bev.engine.registries import LOOPS, PARAM_SCHEDULERS, build, find
@@ -156,11 +157,14 @@ class Runner(_Runner):
         training = self.cfg.get("train_cfg") is not None
         if training and self.cfg.get("frozen_norms"):
             freeze_norms(model, self.cfg.frozen_norms)
-        # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
-        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Before the model is wrapped: what a teacher adds to the losses has parameters of its own.
+        # Before the model is wrapped: a teacher's terms add parameters, pruning by channels leaves others.
         nodes = enumerate(self.cfg.get("custom_hooks") or ())
         self._custom_hooks = [_built_hook(node, f"custom_hooks[{index}]") for index, node in nodes]
+        for hook in self._custom_hooks if training else ():
+            if isinstance(hook, ChannelPruningHook):
+                hook.attach(model)
+        # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return DetectorAdapter(
             model,  # type: ignore[arg-type]
             distributed=self.world_size > 1 and training,

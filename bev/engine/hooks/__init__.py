@@ -1,6 +1,7 @@
 """Hooks: progress, scalars, checkpoints, averages of the weights, distillation, pictures,
 pruning, rounding. Those of mmengine fit in."""
 
+from bev.engine.hooks.channel_pruning import ChannelPruningHook
 from bev.engine.hooks.checkpoint import CheckpointHook
 from bev.engine.hooks.distillation import DistillationHook
 from bev.engine.hooks.ema import EMAHook
@@ -13,6 +14,7 @@ from bev.engine.hooks.scalars import ScalarLogHook
 from bev.engine.hooks.swa import SWAHook
 
 __all__ = [
+    "ChannelPruningHook",
     "CheckpointHook",
     "CriterionEpochHook",
     "DetectionPicturesHook",
