@@ -10,7 +10,8 @@ import torch
 from mmengine.config import Config
 
 from bev.deploy.build import load_detector
-from bev.engine import prepare, test, train
+from bev.engine import prepare, train
+from bev.engine.api import test as run_test
 from bev.engine.hooks.channel_pruning import prune_channels
 from bev.engine.runner import Runner
 from bev.io.checkpoint import CheckpointError, load_checkpoint, load_weights
@@ -55,7 +56,7 @@ def test_a_narrower_network_passes_every_door(root: Path, whole: Path, tmp_path:
     cut.train()
     assert train(prepare(config(root, 3, *hooks), str(tmp_path / "cut"), resume=True)) == 0
     assert_same_state(state, last(tmp_path / "cut"))
-    assert 0 <= test(prepare(config(root, 3), str(tmp_path / "test")), str(tmp_path / "slim"))["AP"] <= 1
+    assert 0 <= run_test(prepare(config(root, 3), str(tmp_path / "test")), str(tmp_path / "slim"))["AP"] <= 1
     model: Any = load_detector(config(root, 3), tmp_path / "slim")
     assert sum(p.numel() for p in model.parameters()) < 0.7 * sizes[0]
     images = torch.rand(1, 3, 64, 64) * 255
