@@ -34,6 +34,7 @@ from bev.deploy.build import Exportable, frames_of, load_detector
 from bev.deploy.export import describe, to_onnx
 from bev.deploy.graph import GraphFacts
 from bev.deploy.quantize import GraphFrames, Network, OutputError, Quantized, Recipe, score_graph, sensitivities
+from bev.deploy.quantize.command import trained_thresholds
 from bev.deploy.quantize.half import to_half
 from bev.deploy.quantize.mixed import mixed_graph
 from bev.deploy.quantize.network import without_stack_traces
@@ -91,17 +92,19 @@ def exported(case: Case) -> tuple[Any, GraphFacts]:
     return proto, graph.facts
 
 
-def graphs(model: Any, frames: Sequence[Any], wanted: Sequence[str]) -> dict[str, tuple[Any, int]]:
-    """Graph and number of int8 layers by precision."""
+def graphs(
+    model: Any, frames: Sequence[Any], wanted: Sequence[str], known: dict[str, float] | None
+) -> dict[str, tuple[Any, int]]:
+    """Graph and number of int8 layers by precision; ``known`` thresholds are those of training with quantisation."""
     made: dict[str, tuple[Any, int]] = {"fp32": (model, 0)}
     sizes = magnitudes(Network(model), frames) if {"fp16", "mixed"} & set(wanted) else {}
     if "fp16" in wanted:
         made["fp16"] = to_half(model, sizes)[0], 0
     if "int8" in wanted:
-        quantized = Quantized(model, Recipe(), frames)
+        quantized = Quantized(model, Recipe(), frames, known)
         made["int8"] = quantized.graph(), len(quantized.layers)
     if "mixed" in wanted:
-        quantized = Quantized(model, Recipe(half_scales=True), frames)
+        quantized = Quantized(model, Recipe(half_scales=True), frames, known)
         rows = sensitivities(quantized, OutputError(quantized, frames[:2]))
         keep = [row.layer for row in rows[: len(rows) // 10]]
         made["mixed"] = mixed_graph(quantized, keep, sizes), len(quantized.layers) - len(keep)
@@ -112,7 +115,7 @@ def measure(case: Case, wanted: Sequence[str], runs: int, count: int | None) -> 
     """Rows of one detector."""
     model, facts = exported(case)
     calibration = list(GraphFrames(case.config, facts, "train", Recipe().frames))
-    made = graphs(model, calibration, wanted)
+    made = graphs(model, calibration, wanted, trained_thresholds(case.checkpoint))
     test = GraphFrames(case.config, facts, "test", count)
     calls: dict[str, Callable[[Any], Any]] = {n: partial(run, session(graph)) for n, (graph, _) in made.items()}
     scores = {}

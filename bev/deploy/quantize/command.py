@@ -132,7 +132,7 @@ def reduce(
         *(args.calibration, args.percentile, args.frames, not args.keep_first, not args.keep_last, tuple(args.keep)),
         half_scales=args.precision == "mixed",
     )
-    quantized = Quantized(source, recipe, frames, _trained(args.checkpoint))
+    quantized = Quantized(source, recipe, frames, trained_thresholds(args.checkpoint))
     error = OutputError(quantized, GraphFrames(config, facts, "train", min(args.frames, _ERROR_FRAMES), model))
     rows = sensitivities(quantized, error) if args.sensitivity or args.precision == "mixed" else []
     if args.precision == "int8":
@@ -145,7 +145,7 @@ def reduce(
     return Reduced(choice.model, notes, {"kind": args.precision, **settings}, rows)
 
 
-def _trained(checkpoint: str) -> dict[str, float] | None:
+def trained_thresholds(checkpoint: str) -> dict[str, float] | None:
     """Thresholds that a checkpoint's weights were trained with (``QuantizationHook``); None where they were not."""
     if Path(checkpoint).suffix == ".onnx":
         return None
@@ -209,4 +209,12 @@ def _describe(reduced: Reduced, source: Any, path: Path) -> None:
             copied.value = json.dumps(values)
 
 
-__all__ = ["PRECISIONS", "Reduced", "add_arguments", "check_arguments", "mixed_graph", "reduce", "reduce_file"]
+__all__ = [
+    "PRECISIONS",
+    "Reduced",
+    "add_arguments",
+    "check_arguments",
+    "reduce",
+    "reduce_file",
+    "trained_thresholds",
+]

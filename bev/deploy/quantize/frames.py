@@ -88,10 +88,18 @@ class GraphFrames:
         facts = {} if self.facts.baked else facts_of(batch.rig, self.facts.calibration)
         found: dict[str, Any] = {"images": batch.images, **facts}
         if stream is not None:
-            state = stream.enter(batch)
-            found |= {STATE + name: _plain(value) for name, value in state.items()}
-            stream.remember(batch)
+            found |= {STATE + name: _plain(value) for name, value in self._state(batch, stream).items()}
         return {name: found[name].numpy() for name in self.facts.inputs}
+
+    def _state(self, batch: Batch, stream: FrameStream) -> dict[str, Any]:
+        """What the graph is told of the past; a first frame has zeros for a memory, as in every recording."""
+        assert self.model is not None
+        state = dict(stream.enter(batch))
+        if any(name.startswith(STATE) and name.removeprefix(STATE) not in state for name in self.facts.inputs):
+            memory = self.model(batch.images, batch.rig, state)["state"]
+            state = {**{name: torch.zeros_like(value) for name, value in memory.items()}, **state}
+        stream.remember(batch)
+        return state
 
 
 def _plain(value: Any) -> Any:
