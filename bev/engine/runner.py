@@ -49,7 +49,8 @@ from bev.engine.loops import EvaluationLoop, TrainLoop
 from bev.engine.registries import LOOPS, PARAM_SCHEDULERS, build, find
 from bev.engine.run_state import last_checkpoint, load_only_weights, resume, state_of
 from bev.engine.schedule import build_optim_wrapper
-from bev.io.checkpoint import save_checkpoint
+from bev.io.checkpoint import load_checkpoint, save_checkpoint, weights_of
+from bev.io.narrow import fit_channels
 from bev.models.detectors import Detector
 from bev.registry import HOOKS, METRICS, MODELS, ConfigError, build_node, check_keys
 
@@ -163,6 +164,8 @@ class Runner(_Runner):
         for hook in self._custom_hooks if training else ():
             if isinstance(hook, ChannelPruningHook):
                 hook.attach(model)
+        if training and self.cfg.get("load_from"):  # of a narrowed network: the optimiser must see its parameters
+            fit_channels(model, weights_of(load_checkpoint(self.cfg.load_from), self.cfg.load_from))
         # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return DetectorAdapter(

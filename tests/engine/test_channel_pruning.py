@@ -59,6 +59,13 @@ def test_a_narrower_network_passes_every_door(root: Path, whole: Path, tmp_path:
     assert 0 <= run_test(prepare(config(root, 3), str(tmp_path / "test")), str(tmp_path / "slim"))["AP"] <= 1
     model: Any = load_detector(config(root, 3), tmp_path / "slim")
     assert sum(p.numel() for p in model.parameters()) < 0.7 * sizes[0]
+    further = config(root, 2, hooks[1])
+    further.load_from = str(tmp_path / "slim" / "step_3.pth")
+    assert train(prepare(further, str(tmp_path / "further"))) == 0
+    learned = last(tmp_path / "further")["state_dict"]
+    assert [v.shape for v in learned.values()] == [v.shape for v in state["state_dict"].values()]
+    moved = [name for name, value in learned.items() if not torch.equal(value, state["ema_state_dict"][name])]
+    assert len(moved) > 0.5 * len(learned), "the optimiser does not hold the narrowed parameters"
     images = torch.rand(1, 3, 64, 64) * 255
     plain: Any = load_detector(config(root, 3), whole)
     for kind, maps in plain(images).items():

@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
-from bev.engine import random_state
+from bev.engine import distributed, random_state
 from bev.engine.data import stream
 from bev.ops.fake_quantize import fake_quantize, fake_quantize_channels, threshold_of_least_error
 from bev.registry import HOOKS, ConfigError
@@ -80,7 +80,7 @@ class QuantizationHook(Hook):
         limits = choose_thresholds(runner.detector, layers, look)
         runner.detector.train(training)
         random_state.restore(state)
-        return limits
+        return distributed.broadcast(limits)  # every process has seen other batches
 
 
 def rounded_layers(detector: nn.Module, keep: Sequence[str]) -> dict[str, nn.Module]:
