@@ -110,10 +110,10 @@ class _Rewriter:
         self.now: dict[str, int] = {}  # type of every tensor that is given under its old name
         self.cast: dict[tuple[str, int], str] = {}
         self.nodes: list[Any] = []
+        self.readers: dict[str, set[int]] = {name: set() for name in network.initializers}
 
     def run(self) -> None:
-        network, graph = self.network, self.model.graph
-        self.readers = {name: set() for name in network.initializers}
+        graph = self.model.graph
         for node in list(graph.node):
             self._rewire(node)
         del graph.node[:]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -138,11 +138,10 @@ class Network:
         for weight, names in free.items():
             size = 4 * int(np.prod(self.initializers[weight].dims))
             found.append(Layer(self._module(self.nodes[names[0]], weight), tuple(names), weight, size))
-        counts = defaultdict(int)
+        counts: dict[str, int] = defaultdict(int)
         for layer in found:
             counts[layer.name] += 1
-        unique = [layer if counts[layer.name] == 1 else _named(layer, layer.nodes[0]) for layer in found]
-        return unique
+        return [layer if counts[layer.name] == 1 else replace(layer, name=layer.nodes[0]) for layer in found]
 
     def residual_adds(self) -> list[str]:
         """Additions of two maps of one shape inside the network: shortcuts, and levels of a pyramid joined."""
@@ -264,7 +263,8 @@ class Network:
         """Whether a cast turns float numbers into integers that a gather reads as its indices."""
         if not self.is_float(cast.input[0]) or self.types.get(cast.output[0]) not in (6, 7):
             return False
-        seen, pending = set(), [cast.output[0]]
+        seen: set[str] = set()
+        pending = [cast.output[0]]
         while pending:
             tensor = pending.pop()
             for name in self.consumers.get(tensor, []):
@@ -301,10 +301,6 @@ def _unfit(array: Any) -> bool:
     if magnitude.size and float(magnitude.max()) > FLOAT16_MAX:
         return True
     return array.size == 1 and 0 < float(magnitude.max(initial=0.0)) < _HALF_TINY
-
-
-def _named(layer: Layer, name: str) -> Layer:
-    return Layer(name, layer.nodes, layer.weight, layer.weight_bytes)
 
 
 def weights_bytes(model: Any, tensors: Iterable[str] | None = None) -> int:

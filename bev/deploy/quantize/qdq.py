@@ -169,7 +169,8 @@ def _chosen(network: Network, recipe: Recipe) -> tuple[list[Layer], dict[str, st
     layers = network.layers()
     if recipe.residual_adds:
         layers += [Layer(f"add {name.removeprefix('node_')}", (name,), "", 0) for name in network.residual_adds()]
-    kept, excluded = [], {}
+    kept: list[Layer] = []
+    excluded: dict[str, str] = {}
     for layer in layers:
         pattern = next((p for p in recipe.keep if fnmatch.fnmatchcase(layer.name, p)), None)
         if pattern is not None:
