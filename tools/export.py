@@ -10,7 +10,8 @@ from pathlib import Path
 from bev.deploy.build import Exportable, prepare_export
 from bev.deploy.check import check_graph
 from bev.deploy.dataset import compare_on_dataset
-from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
+from bev.deploy.export import ExportError, example_arrays, write_aoti, write_onnx, write_program
+from bev.deploy.quantize.command import add_arguments, check_arguments, reduce_file
 from bev.deploy.surgery import Surgery
 from bev.deploy.surgery_report import surgery_report, table
 from bev.engine import load_config, main
@@ -38,6 +39,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--float64", action="store_true", help="with --check: which is nearer to float64")
     parser.add_argument("--surgery-report", action="store_true", help="table of what each change before export gains")
     parser.add_argument("--pools-as-convs", action="store_true", help="average pooling as depthwise convolution (onnx)")
+    add_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -52,12 +54,16 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     else:
         onnx_path = path.with_suffix(".onnx")
         exported = write_onnx(graph, onnx_path, args.dynamic_batch, example.metadata)
+        exact_path = onnx_path
+        if args.precision != "fp32":
+            onnx_path = reduce_file(args, onnx_path, example.model, example_arrays(graph))
+            path = path.with_name(f"{path.stem}_{args.precision}{path.suffix}")
         if args.format == "tensorrt-rtx":
             from bev.deploy.tensorrt_rtx import build_engine
 
             build_engine(onnx_path, path)
         if args.check:
-            report = check_graph(example, graph, onnx_path, exported if args.layers else None, args.float64)
+            report = check_graph(example, graph, exact_path, exported if args.layers else None, args.float64)
             print(report.text())
             if not report.passed:
                 return 1
@@ -75,9 +81,10 @@ def run() -> int:
         raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
     if args.dataset and (args.format != "onnx" or args.plugins or args.outputs == "raw"):
         raise ExportError("--dataset scores the boxes of an ONNX graph of standard operators")
+    check_arguments(args)
     batch = max(args.batch, 2) if args.dynamic_batch else args.batch
     size = None if args.size is None else (args.size[0], args.size[1])
-    example = prepare_export(args.config, args.checkpoint, args.rig, batch, size)
+    example = prepare_export(args.config, args.checkpoint, args.rig, batch, size, args.cfg_options)
     return write(args, example, Path(args.out) / f"{Path(args.config).stem}{SUFFIX[args.format]}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,7 @@ def prepare_export(
     rig_file: str | Path | None = None,
     batch: int = 1,
     size_px: tuple[int, int] | None = None,
+    options: Sequence[str] = (),
 ) -> Exportable:
     """Detector and example.
 
@@ -107,11 +108,12 @@ def prepare_export(
         rig_file: calibration written by :func:`save_rig`; default: the first test frame of the configuration.
         batch: frames of the example.
         size_px: (H, W) of pictures, for 2D detectors.
+        options: ``key=value`` that change the configuration.
 
     Raises:
         ExportError: neither a calibration nor a data set is there, or no size of pictures.
     """
-    config = load_config(config_path)
+    config = load_config(config_path, options)
     model = load_detector(config, checkpoint)
     metadata: dict[str, Any] = {"config": Path(config_path).name, "git": _revision(), "classes": list(CLASSES)}
     if isinstance(model, DenseDetector):

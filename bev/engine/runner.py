@@ -43,12 +43,14 @@ from bev.engine.data import build_dataloader
 from bev.engine.distillation import Distillation
 from bev.engine.evaluator import Evaluator
 from bev.engine.frozen import freeze_norms
+from bev.engine.hooks.channel_pruning import ChannelPruningHook
 from bev.engine.hooks.distillation import DistillationHook
 from bev.engine.loops import EvaluationLoop, TrainLoop
 from bev.engine.registries import LOOPS, PARAM_SCHEDULERS, build, find
 from bev.engine.run_state import last_checkpoint, load_only_weights, resume, state_of
 from bev.engine.schedule import build_optim_wrapper
-from bev.io.checkpoint import save_checkpoint
+from bev.io.checkpoint import load_checkpoint, save_checkpoint, weights_of
+from bev.io.narrow import fit_channels
 from bev.models.detectors import Detector
 from bev.registry import HOOKS, METRICS, MODELS, ConfigError, build_node, check_keys
 
@@ -163,11 +165,16 @@ class Runner(_Runner):
         training = self.cfg.get("train_cfg") is not None
         if training and self.cfg.get("frozen_norms"):
             freeze_norms(model, self.cfg.frozen_norms)
-        # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
-        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Before the model is wrapped: what a teacher adds to the losses has parameters of its own.
+        # Before the model is wrapped: a teacher's terms add parameters, pruning by channels leaves others.
         nodes = enumerate(self.cfg.get("custom_hooks") or ())
         self._custom_hooks = [_built_hook(node, f"custom_hooks[{index}]") for index, node in nodes]
+        for hook in self._custom_hooks if training else ():
+            if isinstance(hook, ChannelPruningHook):
+                hook.attach(model)
+        if training and self.cfg.get("load_from"):  # of a narrowed network: the optimiser must see its parameters
+            fit_channels(model, weights_of(load_checkpoint(self.cfg.load_from), self.cfg.load_from))
+        # Images are channels_last; weights alike, or DDP copies every 1x1 gradient into another layout.
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return DetectorAdapter(
             model,  # type: ignore[arg-type]
             distributed=self.world_size > 1 and training,

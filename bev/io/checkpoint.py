@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bev.io.narrow import fit_channels
+
 WEIGHTS_KEYS = ("swa_state_dict", "ema_state_dict", "state_dict")
 
 
@@ -139,6 +141,7 @@ def load_weights(
     """
     if weights and all(key.startswith("module.") for key in weights):
         weights = {key.removeprefix("module."): value for key, value in weights.items()}
+    fit_channels(model, weights)  # weights of a network that structured pruning narrowed; no others
     report = compare(model, weights)
     if not report.matched or not (partial or report.complete):
         name = type(model).__name__
