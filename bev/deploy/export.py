@@ -118,7 +118,9 @@ def write_program(
     return Path(path)
 
 
-def write_aoti(graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False) -> Path:
+def write_aoti(
+    graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False, metadata: Mapping[str, Any] | None = None
+) -> Path:
     """Compile with AOTInductor for the device that the graph is on; needs a C++ compiler.
 
     ``torch._inductor.aoti_load_package`` reads the package. The description lies beside it as ``<path>.json``.
@@ -127,7 +129,7 @@ def write_aoti(graph: DetectorGraph, path: str | Path, dynamic_batch: bool = Fal
     with tempfile.TemporaryDirectory(dir=folder_of(Path(path))) as folder:
         temporary = torch._inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "graph.pt2"))
         os.replace(temporary, path)
-    write_bytes(f"{path}.json", json.dumps(describe(graph.facts, None)).encode())
+    write_bytes(f"{path}.json", json.dumps(describe(graph.facts, metadata)).encode())
     return Path(path)
 
 

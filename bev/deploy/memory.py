@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.deploy.facts import NEXT, STATE
-from bev.geometry.transforms import invert_pose
+from bev.models.detectors.bevdet import invert_pose
 from bev.models.detectors.temporal import TemporalDetector
 from bev.models.motion import Motion
 from bev.models.view.ego_motion import can_bus_vector

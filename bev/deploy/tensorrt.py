@@ -109,7 +109,7 @@ def build_engine(
     if library.builds_on_the_gpu and cuda is None:
         cuda = _gpu(library)
     if source.plugins:
-        _register(source, library, cuda)
+        _register(source, library, cuda, options)
     log, start = Log(library), time.perf_counter()
     builder = library.module.Builder(log.logger)
     network = _parsed(builder, source, library, log)
@@ -167,15 +167,14 @@ def _gpu(library: Library) -> Cuda:
         ) from error
 
 
-def _register(source: _Source, library: Library, cuda: Cuda | None) -> None:
-    """Make the plugins known; compiled for the GPU, or for the oldest kind that the engine shall run on."""
+def _register(source: _Source, library: Library, cuda: Cuda | None, options: EngineOptions) -> None:
+    """Make the plugins known, compiled for the GPU or, where the engine shall run on others, for Ampere and later."""
     if library.kind != "tensorrt":
         raise ExportError(f"{source.path} has plugin nodes, which {library.name} does not know: export without plugins")
     from bev.deploy.plugins import register_plugins
 
-    assert cuda is not None
-    # PTX of 9.0 is for Hopper alone, that of 8.0 for every later kind.
-    register_plugins(90 if cuda.capability == (9, 0) else 80)
+    hopper = cuda is not None and cuda.capability == (9, 0) and options.hardware == "none"
+    register_plugins(90 if hopper else 80)
 
 
 def _parsed(builder: Any, source: _Source, library: Library, log: Log) -> Any:

@@ -53,11 +53,18 @@ class Library:
 
     def network_flags(self, plugins: bool) -> int:
         """Of ``create_network``: strongly typed, which 11 always is; of a plugin's two forms the one that is kept in
-        the engine. The members' numbers differ between 10 and 11."""
+        the engine. The members' numbers differ between 10 and 11.
+
+        Raises:
+            ExportError: a version without such plugins.
+        """
         members = self.module.NetworkDefinitionCreationFlag
         wanted = [] if self.kind == "tensorrt" and self.number >= (11,) else [members.STRONGLY_TYPED]
         if plugins:
-            wanted.append(members.PREFER_AOT_PYTHON_PLUGINS)
+            kept = getattr(members, "PREFER_AOT_PYTHON_PLUGINS", None)
+            if kept is None:
+                raise ExportError(f"{self.name} is too old for plugins that are kept in the engine: 10.9 or later is needed")
+            wanted.append(kept)
         return sum(1 << int(member) for member in wanted)
 
     def aim(self, config: Any, hardware: str, targets: Sequence[str]) -> None:
