@@ -9,10 +9,13 @@ from pathlib import Path
 
 from bev.deploy.build import Exportable, prepare_export
 from bev.deploy.check import check_graph
+from bev.deploy.engine_arguments import add_engine_arguments, engine_options
 from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
+from bev.deploy.tensorrt import build_engine
 from bev.engine import main
 
-SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt-rtx": ".engine"}
+SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt": ".engine", "tensorrt-rtx": ".engine"}
+ENGINES = ("tensorrt", "tensorrt-rtx")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -28,9 +31,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dynamic-batch", action="store_true", help="let the batch vary")
     parser.add_argument("--outputs", choices=("boxes", "raw", "both"), default="boxes", help="(default: boxes)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="px of pictures (2D detectors)")
-    parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx)")
+    parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx, tensorrt)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
+    add_engine_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -40,14 +44,12 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     if args.format == "torch-export":
         write_program(graph, path, args.dynamic_batch, example.metadata)
     elif args.format == "aoti":
-        write_aoti(graph, path, args.dynamic_batch)
+        write_aoti(graph, path, args.dynamic_batch, example.metadata)
     else:
         onnx_path = path.with_suffix(".onnx")
         exported = write_onnx(graph, onnx_path, args.dynamic_batch, example.metadata)
-        if args.format == "tensorrt-rtx":
-            from bev.deploy.tensorrt_rtx import build_engine
-
-            build_engine(onnx_path, path)
+        if args.format in ENGINES:
+            build_engine(onnx_path, path, engine_options(args), args.format)
         if args.check:
             report = check_graph(example, graph, onnx_path, exported if args.layers else None)
             print(report.text())
@@ -58,8 +60,9 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
 
 def run() -> int:
     args = parse()
-    if args.plugins and (args.format != "onnx" or args.check):
-        raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
+    if args.plugins and (args.format not in ("onnx", "tensorrt") or args.check):
+        raise ExportError("--plugins is for --format onnx or tensorrt; onnxruntime has no such nodes: --check cannot")
+    engine_options(args)  # a wrong value is told before anything is written
     batch = max(args.batch, 2) if args.dynamic_batch else args.batch
     size = None if args.size is None else (args.size[0], args.size[1])
     example = prepare_export(args.config, args.checkpoint, args.rig, batch, size)

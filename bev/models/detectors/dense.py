@@ -64,14 +64,14 @@ class DenseDetector(Detector):
 
     def predict(self, batch: ImageBatch) -> list[Boxes2D]:  # type: ignore[override]
         """Boxes in the px of each file's picture, within it, by falling score."""
-        found = self.head.predict(self(batch.images), _sizes_in_network(batch))
+        found = self.head.predict(self(batch.images), sizes_in_network(batch))
         matrices = torch.linalg.inv(batch.network_from_picture)
         return [
-            _in_picture(boxes, matrix, size) for boxes, matrix, size in zip(found, matrices, batch.picture_px)
+            in_picture(boxes, matrix, size) for boxes, matrix, size in zip(found, matrices, batch.picture_px)
         ]
 
 
-def _sizes_in_network(batch: ImageBatch) -> list[tuple[float, float]]:
+def sizes_in_network(batch: ImageBatch) -> list[tuple[float, float]]:
     """(H, W) of the lower right corner of every picture in network px."""
     sizes = []
     for matrix, (height, width) in zip(batch.network_from_picture.tolist(), batch.picture_px):
@@ -79,7 +79,8 @@ def _sizes_in_network(batch: ImageBatch) -> list[tuple[float, float]]:
     return sizes
 
 
-def _in_picture(boxes: Boxes2D, picture_from_network: Tensor, size_px: tuple[int, int]) -> Boxes2D:
+def in_picture(boxes: Boxes2D, picture_from_network: Tensor, size_px: tuple[int, int]) -> Boxes2D:
+    """Boxes in network px -> in px of a picture of (H, W), within it; the (3, 3) homography scales and shifts alone."""
     scale = picture_from_network.diagonal()[:2].repeat(2)
     shift = picture_from_network[:2, 2].repeat(2)
     height, width = size_px
