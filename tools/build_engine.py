@@ -1,6 +1,6 @@
 """Build an engine from an exported ONNX file, on the machine that will run it; torch is not needed.
 
-python tools/build_engine.py GRAPH.onnx [--out FILE.engine] [--library tensorrt] [--batch MIN USUAL MAX] [...]
+python tools/build_engine.py GRAPH.onnx [--out FILE.engine] [--library tensorrt] [--engine-batch MIN USUAL MAX] [...]
 
 TensorRT (10 or 11) builds on its GPU and keeps the timings of kernels beside the engine. TensorRT-RTX builds without a
 GPU, for the compute capabilities named by --targets.
@@ -24,7 +24,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("onnx", help="file that tools/export.py wrote")
     parser.add_argument("--out", metavar="FILE", help="engine to write (default: the ONNX file's name)")
-    parser.add_argument("--library", choices=("tensorrt", "tensorrt-rtx"), default="tensorrt", help="(default: tensorrt)")
+    kinds = ("tensorrt", "tensorrt-rtx")
+    parser.add_argument("--library", choices=kinds, default="tensorrt", help="(default: tensorrt)")
     add_engine_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     notes = read_notes(out)
     where = f"on {notes.device}" if notes.device else f"for {', '.join(notes.options['targets'])}"
-    print(f"wrote {out}: {notes.kind} {notes.version} {where}, {out.stat().st_size / 1e6:.1f} MB, {notes.build_s:.0f} s")
+    size_mb = out.stat().st_size / 1e6
+    print(f"wrote {out}: {notes.kind} {notes.version} {where}, {size_mb:.1f} MB, {notes.build_s:.0f} s")
     return 0
 
 

@@ -14,8 +14,8 @@ from bev.deploy.export import ExportError, write_aoti, write_onnx, write_program
 from bev.deploy.tensorrt import build_engine
 from bev.engine import main
 
-SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt": ".engine", "tensorrt-rtx": ".engine"}
 ENGINES = ("tensorrt", "tensorrt-rtx")
+SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", **dict.fromkeys(ENGINES, ".engine")}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dynamic-batch", action="store_true", help="let the batch vary")
     parser.add_argument("--outputs", choices=("boxes", "raw", "both"), default="boxes", help="(default: boxes)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="px of pictures (2D detectors)")
-    parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx, tensorrt)")
+    parser.add_argument("--plugins", action="store_true", help="fused operators as TensorRT plugins (onnx, tensorrt)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
     add_engine_arguments(parser)

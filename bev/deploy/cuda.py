@@ -1,7 +1,7 @@
 """The few calls of the CUDA runtime that running an engine needs, through ctypes: no torch, nothing to install.
 
-``libcudart`` comes with TensorRT's wheels and with every CUDA toolkit. All calls are of the interface that CUDA 12 and 13
-share.
+``libcudart`` comes with TensorRT's wheels and with every CUDA toolkit. All calls are of the interface that CUDA 12 and
+13 share.
 """
 
 from __future__ import annotations

@@ -22,6 +22,10 @@ class ExportError(RuntimeError):
     """A graph that cannot be written, breaks a rule of exported graphs, or cannot be run here."""
 
 
+class WrongKind(ExportError):
+    """A graph of single pictures where one of a rig is wanted, or the other way round."""
+
+
 @dataclass(frozen=True)
 class CalibrationSpec:
     """How a graph's calibration inputs follow from a rig; plain values, kept with the graph.

@@ -13,10 +13,9 @@ from mmengine.config import Config
 
 from bev.data.folder import FolderDataset
 from bev.data.folder.schema import Calibration, read_json
-from bev.deploy.facts import GraphFacts
+from bev.deploy.facts import GraphFacts, WrongKind
 from bev.deploy.pictures import PicturePipeline
 from bev.deploy.pipeline import Pipeline
-from bev.deploy.runtime import open_runner
 from bev.deploy.stage_times import StageTimes
 from bev.engine.infer.detections import write_detections
 from bev.engine.infer.pictures import infer_pictures
@@ -66,28 +65,20 @@ def run_graph(
     if not source.exists():
         raise FileError(f"{source} does not exist")
     times, is_rig = StageTimes(warm_up), (source / "calib.json").is_file()
-    facts = _facts(path)
-    if is_rig != (facts.calibration is not None):
-        wants = "a rig's folder with calib.json" if facts.calibration is not None else "a picture, a folder or a video"
-        raise FileError(f"{source} is not what {path} looks at: {wants}")
+    try:
+        if is_rig:
+            pipeline = Pipeline(path, threads=threads, device=device)
+        else:
+            pictures = PicturePipeline(path, threads, device)
+    except WrongKind as error:
+        raise FileError(f"{source} holds {'a rig' if is_rig else 'no calib.json: pictures'}, but {error}") from error
     if is_rig:
-        pipeline = Pipeline(path, threads=threads, device=device)
         written = _run_rig(pipeline, source, out, score_threshold, times, limit)
     else:
-        written = _run_pictures(PicturePipeline(path, threads, device), source, out, score_threshold, times)
+        written = _run_pictures(pictures, source, out, score_threshold, times)
     head = {"graph": Path(path).name, "threads": threads, "warm_up": warm_up}
     write_json(out / TIMES, {**head, "stages": times.rows()}, indent=1)
     return written, times
-
-
-def _facts(path: str | Path) -> GraphFacts:
-    """Of a graph, before a pipeline is chosen by it."""
-    if str(path).endswith(".engine"):
-        from bev.deploy.facts import described
-        from bev.deploy.tensorrt_file import read_notes
-
-        return described(read_notes(path).description, path)[0]
-    return open_runner(path).facts
 
 
 def _run_rig(

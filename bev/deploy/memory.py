@@ -1,7 +1,7 @@
 """The memory of temporal detectors outside torch's modules: which frame continues which, and what the graph is told.
 
-A graph takes ``state_*`` and gives ``next_*``. What it gave is the next frame's state; the rest of the state tells of the
-motion since then. Both are described in the graph's own facts, so that no detector is built to run it.
+A graph takes ``state_*`` and gives ``next_*``. What it gave is the next frame's state; the rest of the state tells of
+the motion since then. Both are described in the graph's own facts, so that no detector is built to run it.
 """
 
 from __future__ import annotations

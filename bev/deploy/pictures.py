@@ -12,7 +12,7 @@ import torch
 
 from bev.data.detection2d.letterbox import letterbox
 from bev.data.detection2d.picture import PAD_VALUE
-from bev.deploy.facts import ExportError
+from bev.deploy.facts import ExportError, WrongKind
 from bev.deploy.finish import boxes2d_of
 from bev.deploy.runtime import open_runner
 from bev.models.detectors.dense import in_picture, sizes_in_network
@@ -47,7 +47,7 @@ class PicturePipeline:
         self._run = open_runner(path, threads, device)
         self.facts = self._run.facts
         if self.facts.calibration is not None or self.facts.finish["kind"] != "dense":
-            raise ExportError(f"{path} is a graph of a rig's cameras: Pipeline runs it")
+            raise WrongKind(f"{path} is a graph of a rig's cameras: Pipeline runs it")
         if "score" not in self.facts.outputs:
             raise ExportError(f"{path} gives {', '.join(self.facts.outputs)}, but no boxes: call its runner instead")
         how: Mapping[str, Any] = self._run.more.get("picture") or {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bev.data.transforms.image import ImageTransform
 from bev.deploy.calibration import facts_of
-from bev.deploy.facts import ExportError, GraphFacts
+from bev.deploy.facts import ExportError, GraphFacts, WrongKind
 from bev.deploy.finish import boxes3d_of
 from bev.deploy.graph import DetectorGraph
 from bev.deploy.memory import FrameMemory
@@ -158,7 +158,7 @@ class Pipeline:
 
     def _take(self, facts: GraphFacts, source: str | Path) -> None:
         if facts.calibration is None:
-            raise ExportError(f"{source} is a graph of single pictures, which has no rig: PicturePipeline runs it")
+            raise WrongKind(f"{source} is a graph of single pictures, which has no rig: PicturePipeline runs it")
         if "score" not in facts.outputs or facts.finish["kind"] == "cells":
             raise ExportError(f"{source} gives {', '.join(facts.outputs)}, but no boxes: call its runner instead")
         if facts.memory is None and any(name.startswith("state_") for name in facts.inputs):

@@ -31,7 +31,7 @@ class Runner(Protocol):
     more: dict[str, Any]
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
-        """Arrays by input name -> arrays by output name; raises ValueError where an input is missing or does not fit."""
+        """Arrays by input name -> arrays by output name; raises ValueError where an input is missing or amiss."""
 
 
 def open_runner(path: str | Path, threads: int | None = None, device: int = 0) -> Runner:

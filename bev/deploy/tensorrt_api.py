@@ -63,7 +63,7 @@ class Library:
         if plugins:
             kept = getattr(members, "PREFER_AOT_PYTHON_PLUGINS", None)
             if kept is None:
-                raise ExportError(f"{self.name} is too old for plugins that are kept in the engine: 10.9 or later is needed")
+                raise ExportError(f"{self.name} is too old for plugins that are kept in the engine (10.16 is not)")
             wanted.append(kept)
         return sum(1 << int(member) for member in wanted)
 

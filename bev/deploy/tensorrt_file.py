@@ -79,7 +79,8 @@ class EngineNotes:
         elif not self._version_fits(library):
             found.append(f"it was built by version {self.version}, here is {library.name}")
         if not self._device_fits(capability):
-            found.append(f"it was built for {self._made_for()}, here is a GPU of compute capability {_dotted(capability)}")
+            here = f"a GPU of compute capability {_dotted(capability)}"
+            found.append(f"it was built for {self._made_for()}, here is {here}")
         return found
 
     def _version_fits(self, library: Library) -> bool:

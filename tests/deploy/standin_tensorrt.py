@@ -1,11 +1,12 @@
 """Stands in for TensorRT and for a GPU, so that what does not need them can be tested.
 
 ``tensorrt_api.json`` has the names and numbers of the real Python bindings of three versions, read from their wheels.
-The classes here have no public name that the real ones lack (a test compares them), so code that runs with them calls
-nothing that the real library has not. An "engine" is the ONNX file, run by onnxruntime; "device memory" is the host's.
+The classes here have no public name that the real ones lack (a test compares them), so code that runs with them
+calls nothing that the real library has not. An "engine" is the ONNX file, run by onnxruntime; "device memory" is the
+host's.
 
-What this proves: names, order of calls, shapes, types, addresses, state, errors. What it does not: that the real builder
-takes a network, that a kernel is right, or anything about time.
+What this proves: names, order of calls, shapes, types, addresses, state, errors. What it does not: that the real
+builder takes a network, that a kernel is right, or anything about time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _HEAD = b"PLAN"
 
 
 class HostCuda:
-    """The methods of ``bev.deploy.cuda.Cuda``, with memory of the host; every access is checked against what is held."""
+    """The methods of ``bev.deploy.cuda.Cuda``, with memory of the host; every copy is checked against what is held."""
 
     def __init__(self, capability: tuple[int, int] = (8, 6)) -> None:
         self.capability, self.name, self.device = capability, "a stand-in", 0
@@ -186,7 +187,9 @@ def standin(version: str, cuda: HostCuda) -> Any:
             return self._content + b"!"
 
     class IBuilderConfig(Bound):
-        __slots__ = ("hardware_compatibility_level", "builder_optimization_level", "_set", "_profiles", "_cache", "_pool")
+        __slots__ = (
+            "hardware_compatibility_level", "builder_optimization_level", "_set", "_profiles", "_cache", "_pool"
+        )  # fmt: skip
 
         def __init__(self) -> None:
             self._set, self._profiles, self._pool = {module.BuilderFlag.TF32}, list[Any](), dict[Any, int]()

@@ -1,4 +1,4 @@
-"""A graph of a few nodes with everything that a runner must know: a batch that varies, a table, state, several types."""
+"""A graph of a few nodes with all that a runner must know: a batch that varies, a table, state, several types."""
 
 from __future__ import annotations
 
