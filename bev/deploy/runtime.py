@@ -120,7 +120,7 @@ class ProgramRunner:
             raise ExportError(f"{path} does not exist")
         notes = {METADATA: ""}
         try:
-            self._module: Any = torch.export.load(path, extra_files=notes).module()
+            self.module: Any = torch.export.load(path, extra_files=notes).module()
         except Exception as error:  # whatever the archive's bytes lead torch's reader to
             raise ExportError(f"{path} is not an exported program ({type(error).__name__}: {error})") from error
         self.facts, self.more = described(notes[METADATA], path)
@@ -128,7 +128,7 @@ class ProgramRunner:
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         """Arrays by input name -> arrays by output name."""
         check_names(self.facts, inputs)
-        return _run_in_torch(self._module, self.facts, inputs, "cpu")
+        return _run_in_torch(self.module, self.facts, inputs, "cpu")
 
 
 class AotiRunner:
@@ -148,15 +148,15 @@ class AotiRunner:
         self.facts, self.more = described(notes.read_text(), notes)
         self.device = "cpu"
         try:
-            self._module: Any = torch._inductor.aoti_load_package(os.fspath(path))
-            self.device = self._module.get_metadata().get("AOTI_DEVICE_KEY", "cpu")
+            self.module: Any = torch._inductor.aoti_load_package(os.fspath(path))
+            self.device = self.module.get_metadata().get("AOTI_DEVICE_KEY", "cpu")
         except Exception as error:  # whatever the package's bytes lead torch's loader to
             raise ExportError(f"{path} cannot be loaded ({type(error).__name__}: {error})") from error
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         """Arrays by input name -> arrays by output name."""
         check_names(self.facts, inputs)
-        return _run_in_torch(self._module, self.facts, inputs, self.device)
+        return _run_in_torch(self.module, self.facts, inputs, self.device)
 
 
 def _run_in_torch(module: Any, facts: GraphFacts, inputs: Mapping[str, Any], device: str) -> Arrays:
