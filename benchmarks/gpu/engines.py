@@ -5,6 +5,7 @@ Everything in float32 without TF32, so that the errors are those of the graph an
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ def _aoti(graph: DetectorGraph, folder: Path) -> tuple[Path, Call, Callable[[Clo
 
 def _tensorrt(graph: DetectorGraph, folder: Path) -> tuple[Path, Call, Callable[[Clock], float]]:
     """The same of an engine, whose runner measures the network by itself."""
-    on_host = graph.cpu()
+    on_host = copy.deepcopy(graph).cpu()
     on_host.example = {key: value.cpu() for key, value in graph.example.items()}
     write_onnx(on_host, folder / "graph.onnx")
     path = build_engine(folder / "graph.onnx", folder / "graph.engine", EngineOptions(batch=(1, 1, 1)))

@@ -18,6 +18,8 @@ from bev.deploy.facts import ExportError
 Kind = Literal["tensorrt", "tensorrt-rtx"]
 _LOG = logging.getLogger("bev.deploy.tensorrt")
 _OLDEST = (10, 0)
+# A warning about every int64 input and output; an engine's notes tell their types, and the runner keeps to them.
+_KNOWN = "has Int64 binding"
 # Values of --hardware and TensorRT's names of them.
 HARDWARE = {"none": "NONE", "same": "SAME_COMPUTE_CAPABILITY", "ampere-plus": "AMPERE_PLUS"}
 
@@ -154,7 +156,7 @@ class Log:
                 if level in (severity.ERROR, severity.INTERNAL_ERROR):
                     with lock:  # builders log from several threads
                         errors.append(message.strip())
-                elif level == severity.WARNING:
+                elif level == severity.WARNING and _KNOWN not in message:
                     _LOG.warning("%s: %s", library.name, message.strip())
 
         self.logger = Keeper()

@@ -8,8 +8,8 @@ from bev.deploy.facts import ExportError
 from bev.deploy.tensorrt_file import Shape
 
 Range = tuple[Shape, Shape, Shape]
-# Rows of lift-splat's tables where the graph does not tell those of its example.
-_UNKNOWN = (2, 40_000, 400_000)
+# Rows and columns of lift-splat's tables where the graph does not tell those of its example.
+_UNKNOWN = {0: (2, 40_000, 400_000), 1: (2, 8, 256)}
 _SLACK = 2  # tables of another calibration of the same cameras may have so many times the rows
 
 
@@ -48,7 +48,7 @@ def _sides(
     if not table:
         return batch
     if example is None:
-        return _UNKNOWN
+        return _UNKNOWN[axis]
     if axis == 1:  # how many sums the fullest cell has left
         return 2, example[1], _SLACK * example[1] + 2
     per_frame = -(-example[0] // frames)

@@ -184,7 +184,9 @@ def test_profiles() -> None:
     assert ranges["mirrored_pool_rest"] == ((2, 2), (6, 5), (24, 12))
     assert ranges["pool_cells"] == ((1, 9), (2, 9), (4, 9))
     assert profile_of({"images": (1, 6, 3)}, (1, 1, 1), {}) == {}
-    assert profile_of({"pool_points": (-1, 8)}, (1, 1, 1), {})["pool_points"] == ((2, 8), (40_000, 8), (400_000, 8))
+    unknown = profile_of({"pool_points": (-1, 8), "pool_rest": (-1, -1)}, (1, 1, 1), {})
+    assert unknown["pool_points"] == ((2, 8), (40_000, 8), (400_000, 8))
+    assert unknown["pool_rest"] == ((2, 2), (40_000, 8), (400_000, 256))
 
 
 def _inputs(batch: int = 1, rows: int = 3, memory: float = 0.0, continues: bool = False) -> dict[str, Any]:
