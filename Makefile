@@ -62,10 +62,9 @@ gpu: $(TESTABLE)
 clean:
 	rm -rf .venv build dist *.egg-info work_dirs .pytest_cache .mypy_cache
 
-# One row a family, twins without a past and ablations, on the demo's data: hours; finished rows are kept.
+# One row a family, twins without a past and ablations, on a world of their own: hours; finished rows are kept.
 # ARGS="--families" or ARGS="--only lift-splat" for some of them.
 bench-synthetic: $(INSTALLED)
-	$(BIN)/python tools/demo.py --data-only
 	$(BIN)/python -m benchmarks.synthetic $(ARGS)
 
 # Table of five 2D detectors trained on blood cells; BCCD=folder with Annotations, ImageSets and JPEGImages.

@@ -1,11 +1,11 @@
 """Scores and learning curves on the synthetic world: one row a family, twins without a past, ablations.
 
-    python -m benchmarks.synthetic [--only NAME ...] [--families] [--seeds 0 1] [--steps N] [--root data/synthetic]
+    python -m benchmarks.synthetic [--only NAME ...] [--families] [--seeds 0 1] [--steps N] [--root data/benchmark]
 
-Trains every row with two processes, validates six times on the way, and writes ``synthetic.json``, ``synthetic.md`` and
-the curves ``synthetic.png``. Rows that ``synthetic.json`` has are kept (``--again`` trains them anew), one that was
-broken off goes on where it was. Minutes are those of the training steps alone, without validation. ``--only`` takes
-names of rows or beginnings of them, ``--list`` shows them all.
+Makes the world where ``--root`` has none, trains every row with two processes, validates six times on the way, and
+writes ``synthetic.json``, ``synthetic.md`` and the curves ``synthetic.png``. Rows that ``synthetic.json`` has are kept
+(``--again`` trains them anew), one that was broken off goes on where it was. Minutes are those of the training steps
+alone, without validation. ``--only`` takes names of rows or beginnings of them, ``--list`` shows them all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.synthetic_rows import FAMILIES, ROWS, Row
+from benchmarks.synthetic_rows import FAMILIES, ROWS, WORLD, Row
 from bev.engine import load_config
 
 ERRORS = ("mATE", "mASE", "mAOE", "mAVE", "mAAE")
@@ -42,6 +42,13 @@ def train(row: Row, seed: int, steps: int, root: str, work_dir: Path) -> dict[st
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     subprocess.run([*command, "--work-dir", str(work_dir), "--cfg-options", *options], check=True, env=env)
     return summarise(row, seed, work_dir)
+
+
+def make_world(root: str) -> None:
+    """The frames that every row learns from and is scored on, made where they are not there."""
+    if not (Path(root) / "v1.0-synthetic" / "splits.json").is_file():
+        command = [sys.executable, "tools/create_data.py", "synthetic", "--out", root, *WORLD.split()]
+        subprocess.run(command, check=True)
 
 
 def summarise(row: Row, seed: int, work_dir: Path) -> dict[str, Any]:
@@ -154,15 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--families", action="store_true", help="one row a family, no twins and ablations")
     parser.add_argument("--list", action="store_true", help="show the rows and stop")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int, help="of every row; default: what its configuration says")
+    parser.add_argument("--steps", type=int, help="of every row; default: its own")
     parser.add_argument("--again", action="store_true", help="train rows anew that are finished")
-    parser.add_argument("--root", default="data/synthetic")
+    parser.add_argument("--root", default="data/benchmark", help="made where it is missing")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/synthetic"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args(arguments)
     rows, runs = chosen(args.only, args.families), finished(args.out / "synthetic.json")
     for name, row in rows.items():
-        steps = args.steps or int(load_config(row.config).train_cfg.max_steps)
+        steps = args.steps or row.steps or int(load_config(row.config).train_cfg.max_steps)
         if args.list:
             print(f"{name:36} {steps:6} steps  {row.config} {' '.join(row.options)}")
             continue
@@ -172,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"{name}, seed {seed}: finished before")
                 continue
             folder = args.work_dir / f"{re.sub('[^a-z0-9]+', '_', name.lower())}_{seed}_{steps}"
+            make_world(args.root)
             if same:
                 (folder / "last_checkpoint").unlink(missing_ok=True)
             run = {"row": name, **train(row, seed, steps, args.root, folder)}

@@ -57,7 +57,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("work_dirs/demo"))
     parser.add_argument("--data", type=Path, default=Path("data/synthetic"), help="used as it is where it exists")
     parser.add_argument("--quick", action="store_true", help="a few frames and steps: shows that everything runs")
-    parser.add_argument("--data-only", action="store_true", help="make the world and stop")
     args = parser.parse_args()
     seconds: dict[str, float] = {}
     if (stamp := Path(".venv/.installed")).is_file():
@@ -67,8 +66,6 @@ def main() -> int:
             print(f"{args.data} is there: using it")
         else:
             seconds[stage] = run(command)
-        if args.data_only:
-            return 0
     seconds["total"] = round(sum(seconds.values()), 1)
     scores = json.loads((args.out / "results_scores.json").read_text())
     pictures = sorted(str(path) for path in (args.out / "pictures").glob("*.png"))

@@ -14,3 +14,5 @@ model = dict(
         decoder=dict(score_threshold=0.01, nms_iou=0.5, max_boxes=100),
     )
 )
+# Four to ten times the parameters of the others, half of a step is Muon's: fewer epochs in the same time.
+train_cfg = dict(max_epochs=48)

@@ -56,7 +56,10 @@ def infer(
     source, out = Path(source), Path(out)
     if not source.exists():
         raise FileError(f"{source} does not exist")
-    model = build_detector(cfg, checkpoint, device)
+    file = checkpoint_file(checkpoint)
+    content = load_checkpoint(file)
+    model, meta = _built(cfg, content, file, device), content.get("meta")
+    del content  # an optimizer's state may be twice as large as the model
     wants, found = kind_of(model), "rig" if (source / "calib.json").is_file() else "pictures"
     if wants != found:
         raise FileError(f"{source} {_WHAT_IT_IS[found]}, but {_WHAT_IT_NEEDS[wants].format(type(model).__name__)}")
@@ -70,7 +73,6 @@ def infer(
         return infer_rig(model, cfg, source, out, score_threshold=score_threshold, device=device)
     from bev.engine.infer.pictures import infer_pictures
 
-    meta = load_checkpoint(checkpoint_file(checkpoint)).get("meta")
     classes = tuple(map(str, meta.get("classes") or ())) if isinstance(meta, Mapping) else ()
     options: dict[str, Any] = {"score_threshold": score_threshold, "device": device, "views": views, "classes": classes}
     return infer_pictures(model, cfg, source, out, follow=follow, **options)
@@ -91,11 +93,15 @@ def build_detector(cfg: Config, checkpoint: str | Path, device: str) -> nn.Modul
     Raises:
         ConfigError, CheckpointError: the model cannot be built, or not every weight fits.
     """
+    file = checkpoint_file(checkpoint)
+    return _built(cfg, load_checkpoint(file), file, device)
+
+
+def _built(cfg: Config, content: dict[str, Any], file: Path, device: str) -> nn.Module:
     if cfg.get("model") is None:
         raise ConfigError(f"{cfg.filename}: config key 'model' is missing")
     model: nn.Module = build_node(cfg.model, MODELS, path="model")
-    file = checkpoint_file(checkpoint)
-    load_weights(model, weights_of(load_checkpoint(file), file), file)
+    load_weights(model, weights_of(content, file), file)
     switch_to_deploy(model.eval())
     fold_batch_norms(model)
     # As in training: images are channels_last.
