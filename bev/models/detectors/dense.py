@@ -80,7 +80,7 @@ def sizes_in_network(batch: ImageBatch) -> list[tuple[float, float]]:
 
 
 def in_picture(boxes: Boxes2D, picture_from_network: Tensor, size_px: tuple[int, int]) -> Boxes2D:
-    """Boxes in network px -> in px of a picture of (H, W), within it; the (3, 3) homography scales and shifts alone."""
+    """Boxes in network px -> in px of the file's picture of (H, W), within it; ``picture_from_network`` (3, 3)."""
     scale = picture_from_network.diagonal()[:2].repeat(2)
     shift = picture_from_network[:2, 2].repeat(2)
     height, width = size_px
