@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v python3 || command -v python)
 TORCH ?= torch==2.13.0
 EXTRAS ?= nuscenes,viz,train
 # What the tests need besides, so that nothing is skipped for want of a package.
-TEST_EXTRAS ?= coco,dev,export,mmdet3d,points,pretrained,prune,triton
+TEST_EXTRAS ?= coco,dev,export,mmdet3d,points,pretrained,prune,tensorrt-rtx,triton
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTABLE := .venv/.testable

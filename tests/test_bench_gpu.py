@@ -39,7 +39,8 @@ def test_every_operator_and_model_is_measured_and_written(tmp_path):
     code = main(["--device", "cpu", "--quick", "--budget-s", "0", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "gpu.json").read_text())
     assert {row["operator"] for row in result["operators"]} == {case.name for case in CASES}
-    problems = {text for row in [*result["operators"], *result["models"]] for text in row["problems"]}
+    rows = [*result["operators"], *result["models"], *result["engines"]]
+    problems = {text for row in rows for text in row["problems"]}
     assert code == 1 and problems == {"compiled: no time left"}
     for row in result["operators"]:
         bound = 1e-5 if row["dtype"] == "float32" else 0.05
@@ -49,6 +50,8 @@ def test_every_operator_and_model_is_measured_and_written(tmp_path):
         (what, precision) for what in ("one frame", "training step") for precision in ("float32", "bf16 autocast")
     }
     assert all(row["eager_ms"] > 0 for row in result["models"])
+    assert [row["what"] for row in result["engines"]] == ["torch, eager", "AOTInductor"]
+    assert result["engines"][0]["network_ms"] > 0
     text = (tmp_path / "gpu.md").read_text()
     assert text == markdown(result) and all(case.name in text for case in CASES)
 
@@ -83,3 +86,25 @@ def test_what_fails_is_named_and_the_rest_goes_on():
     unknown = Case("op", "3", _inputs, torch.sin, lambda x: x / 0 - x / 0)
     row = measure(unknown, torch.float32, Clock(CPU, True), Deadline(0))
     assert any("not a number" in text for text in row["problems"])
+
+
+def test_an_engine_that_does_not_build_does_not_stop_the_others(monkeypatch):
+    from benchmarks.gpu import engines
+
+    def broken(graph, folder):
+        raise RuntimeError("no such compiler\nsecond line")
+
+    def works(graph, folder):
+        (folder / "file").write_bytes(b"x" * 200_000)
+
+        def run():
+            with torch.inference_mode():
+                return {name: value.numpy() for name, value in zip(graph.facts.outputs, graph(*graph.example.values()))}
+
+        return folder / "file", run, lambda clock: clock.median_ms(run)
+
+    monkeypatch.setattr(engines, "_forms", lambda clock: {"broken": broken, "works": works})
+    rows = {row["what"]: row for row in engines.measure_engines(Clock(CPU, True), Deadline(600))}
+    assert rows["broken"]["problems"] == ["building: RuntimeError: no such compiler"]
+    assert not rows["works"]["problems"] and rows["works"]["error"] < 1e-6 and rows["works"]["size_mb"] == 0.2
+    assert rows["works"]["call_ms"] > 0 and rows["torch, eager"]["network_ms"] > 0

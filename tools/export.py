@@ -10,13 +10,17 @@ from pathlib import Path
 from bev.deploy.build import Exportable, prepare_export
 from bev.deploy.check import check_graph
 from bev.deploy.dataset import compare_on_dataset
+from bev.deploy.engine_arguments import add_engine_arguments, engine_options
 from bev.deploy.export import ExportError, example_arrays, write_aoti, write_onnx, write_program
+from bev.deploy.graph import DetectorGraph
 from bev.deploy.quantize.command import add_arguments, check_arguments, reduce_file
 from bev.deploy.surgery import Surgery
 from bev.deploy.surgery_report import surgery_report, table
+from bev.deploy.tensorrt import build_engine
 from bev.engine import load_config, main
 
-SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", "tensorrt-rtx": ".engine"}
+ENGINES = ("tensorrt", "tensorrt-rtx")
+SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "aoti": ".aoti.pt2", **dict.fromkeys(ENGINES, ".engine")}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,7 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dynamic-batch", action="store_true", help="let the batch vary")
     parser.add_argument("--outputs", choices=("boxes", "raw", "both"), default="boxes", help="(default: boxes)")
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="px of pictures (2D detectors)")
-    parser.add_argument("--plugins", action="store_true", help="fused operators as nodes for TensorRT plugins (onnx)")
+    parser.add_argument("--plugins", action="store_true", help="fused operators as TensorRT plugins (onnx, tensorrt)")
     parser.add_argument("--check", action="store_true", help="compare with torch, output by output and box by box")
     parser.add_argument("--layers", action="store_true", help="with --check: also layer by layer")
     parser.add_argument("--dataset", action="store_true", help="score torch and the file on the test split (onnx)")
@@ -40,48 +44,59 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--surgery-report", action="store_true", help="table of what each change before export gains")
     parser.add_argument("--pools-as-convs", action="store_true", help="average pooling as depthwise convolution (onnx)")
     add_arguments(parser)
+    add_engine_arguments(parser)
     return parser.parse_args(arguments)
 
 
 def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     """Write the graph and report on it; the process's exit status."""
     surgery = Surgery(pools_as_convs=args.pools_as_convs)
-    graph = example.graph(args.bake, args.outputs, args.plugins, surgery)
+    graph, passed = example.graph(args.bake, args.outputs, args.plugins, surgery), True
     if args.format == "torch-export":
         write_program(graph, path, args.dynamic_batch, example.metadata)
     elif args.format == "aoti":
-        write_aoti(graph, path, args.dynamic_batch)
+        write_aoti(graph, path, args.dynamic_batch, example.metadata)
     else:
-        onnx_path = path.with_suffix(".onnx")
-        exported = write_onnx(graph, onnx_path, args.dynamic_batch, example.metadata)
-        exact_path = onnx_path
-        if args.precision != "fp32":
-            onnx_path = reduce_file(args, onnx_path, example.model, example_arrays(graph))
-            path = path.with_name(f"{path.stem}_{args.precision}{path.suffix}")
-        if args.format == "tensorrt-rtx":
-            from bev.deploy.tensorrt_rtx import build_engine
-
-            build_engine(onnx_path, path)
-        if args.check:
-            report = check_graph(example, graph, exact_path, exported if args.layers else None, args.float64)
-            print(report.text())
-            if not report.passed:
-                return 1
-        if args.dataset:
-            print(compare_on_dataset(load_config(args.config), args.checkpoint, onnx_path, args.out).text())
+        path, passed = write_standard(args, example, graph, path)
     if args.surgery_report:
         print(table(surgery_report(example, args.bake, args.pools_as_convs)))
-    print(f"wrote {path}: inputs {', '.join(graph.facts.inputs)}; outputs {', '.join(graph.facts.outputs)}")
-    return 0
+    if passed:
+        print(f"wrote {path}: inputs {', '.join(graph.facts.inputs)}; outputs {', '.join(graph.facts.outputs)}")
+    return 0 if passed else 1
+
+
+def write_standard(
+    args: argparse.Namespace, example: Exportable, graph: DetectorGraph, path: Path
+) -> tuple[Path, bool]:
+    """ONNX in the precision asked for, and an engine of it; what was written, and whether the proof passed.
+
+    What is compared with torch is the graph in float32; what a precision costs is for ``--dataset`` to say.
+    """
+    exact = onnx_path = path.with_suffix(".onnx")
+    exported = write_onnx(graph, exact, args.dynamic_batch, example.metadata)
+    if args.precision != "fp32":
+        onnx_path = reduce_file(args, exact, example.model, example_arrays(graph))
+        path = path.with_name(f"{path.stem}_{args.precision}{path.suffix}")
+    if args.format in ENGINES:
+        build_engine(onnx_path, path, engine_options(args), args.format)
+    if args.check:
+        report = check_graph(example, graph, exact, exported if args.layers else None, args.float64)
+        print(report.text())
+        if not report.passed:
+            return path, False
+    if args.dataset:
+        print(compare_on_dataset(load_config(args.config), args.checkpoint, onnx_path, args.out).text())
+    return path, True
 
 
 def run() -> int:
     args = parse()
-    if args.plugins and (args.format != "onnx" or args.check):
-        raise ExportError("--plugins is for --format onnx, and only TensorRT runs such nodes: --check cannot")
+    if args.plugins and (args.format not in ("onnx", "tensorrt") or args.check):
+        raise ExportError("--plugins is for --format onnx or tensorrt; onnxruntime has no such nodes: --check cannot")
     if args.dataset and (args.format != "onnx" or args.plugins or args.outputs == "raw"):
         raise ExportError("--dataset scores the boxes of an ONNX graph of standard operators")
     check_arguments(args)
+    engine_options(args)  # a wrong value is told before anything is written
     batch = max(args.batch, 2) if args.dynamic_batch else args.batch
     size = None if args.size is None else (args.size[0], args.size[1])
     example = prepare_export(args.config, args.checkpoint, args.rig, batch, size, args.cfg_options)

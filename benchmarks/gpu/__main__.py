@@ -1,4 +1,4 @@
-"""Times every Triton kernel and the detectors on a CUDA device; writes gpu.json and gpu.md.
+"""Times every Triton kernel, the detectors and their exported graphs on a CUDA device; writes gpu.json and gpu.md.
 
 Against each kernel stand the plain torch form, eager and through ``torch.compile``; against the achieved rates a
 measured copy and a measured matrix product. ``--device cpu --quick`` runs the same code on tiny inputs, where timings
@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.gpu.cases import CASES
 from benchmarks.gpu.clock import Clock, copy_bytes_per_s, matmul_flops_per_s
+from benchmarks.gpu.engines import measure_engines
 from benchmarks.gpu.models import measure_models
 from benchmarks.gpu.operators import Deadline, Row, measure
 from benchmarks.gpu.table import surroundings, write
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     result = _run(args)
     write(args.out, result)
-    rows = [*result["operators"], *result["models"]]
+    rows = [*result["operators"], *result["models"], *result["engines"]]
     print(json.dumps(result))
     return int(any(row["problems"] for row in rows))
 
@@ -77,7 +78,11 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     }
     # Two thirds of the time for the operators, so that the models get theirs.
     result["operators"] = list(_told(_operators(args.only, clock, Deadline(args.budget_s * 2 / 3))))
-    result["models"] = [] if args.only or args.no_models else list(_told(measure_models(clock, deadline)))
+    whole = not (args.only or args.no_models)
+    result["models"] = list(_told(measure_models(clock, deadline))) if whole else []
+    # Models may have used up the time: engines are few, and each that is begun is finished.
+    spare = Deadline(args.budget_s / 2)
+    result["engines"] = list(_told(measure_engines(clock, spare))) if whole else []
     return result
 
 

@@ -53,7 +53,7 @@ def write(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Headings, three tables, and what went wrong."""
+    """Headings, tables, and what went wrong."""
     versions = ", ".join(f"{name} {value}" for name, value in result["versions"].items() if value)
     peaks = ", ".join(f"{name} {value / 1e12:.1f} TFLOP/s" for name, value in result["matmul_flops_per_s"].items())
     lines = [
@@ -71,8 +71,13 @@ def markdown(result: Mapping[str, Any]) -> str:
         *_table(_OPERATORS, [_operator_cells(row, result) for row in result["operators"]]),
         "",
         *_table(_MODELS, [_model_cells(row) for row in result["models"]]),
+        "",
+        "Exported graphs, float32 without TF32: *network* on inputs that are on the device, *call* from host to host"
+        " (graphs give all their raw outputs here); errors of raw outputs against torch.",
+        "",
+        *_table(_ENGINES, [_engine_cells(row) for row in result["engines"]]),
     ]
-    rows = [*result["operators"], *result["models"]]
+    rows = [*result["operators"], *result["models"], *result["engines"]]
     wrong = [f"* {_name(row)}: {text}" for row in rows for text in row["problems"]]
     return "\n".join([*lines, *(["", "Not measured:", "", *wrong] if wrong else [])]) + "\n"
 
@@ -82,6 +87,7 @@ _OPERATORS = (
     "peak MB: eager", "ours", "error: eager", "ours", "of gradients: ours", "of copy", "of matmul",
 )  # fmt: skip
 _MODELS = ("model", "what", "precision", "eager", "compiled", "peak MB")
+_ENGINES = ("model", "form", "network", "call", "error", "MB", "build s")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -109,6 +115,12 @@ def _operator_cells(row: Row, result: Mapping[str, Any]) -> list[str]:
 def _model_cells(row: Row) -> list[str]:
     times = [_ms(row.get(f"{form}_ms")) for form in ("eager", "compiled")]
     return [row["model"], row["what"], row["precision"], *times, _number(row.get("peak_mb"), "d")]
+
+
+def _engine_cells(row: Row) -> list[str]:
+    times = [_ms(row.get("network_ms")), _ms(row.get("call_ms"))]
+    rest = [_number(row.get(key), form) for key, form in (("error", ".1e"), ("size_mb", ".1f"), ("build_s", ".0f"))]
+    return [row["model"], row["what"], *times, *rest]
 
 
 def _ms(value: float | None) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bev.deploy.export import ExportError
 from bev.deploy.graph import DetectorGraph, Outputs
+from bev.deploy.pictures import picture_of
 from bev.deploy.pipeline import image_of
 from bev.deploy.surgery import Surgery
 from bev.engine.api import checkpoint_file
@@ -120,7 +121,7 @@ def prepare_export(
         if size_px is None:
             raise ExportError("a detector of single pictures needs the size of its images: --size HEIGHT WIDTH")
         images = torch.randint(0, 256, (batch, 3, *size_px), dtype=torch.uint8, generator=_seeded())
-        return Exportable(model, images, None, {**metadata, "classes": None})
+        return Exportable(model, images, None, {**metadata, "classes": None, "picture": picture_of(config, size_px)})
     metadata["image"] = image_of(config)
     if rig_file is not None:
         rig = load_rig(rig_file)

@@ -8,12 +8,13 @@ where the calibration is baked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from bev.deploy.facts import CalibrationSpec
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.mirror import mirror_cameras
@@ -92,38 +93,6 @@ class GraphRig:
     def _fact(self, name: str) -> Tensor:
         self.used.add(name)
         return self._given[name]
-
-
-@dataclass(frozen=True)
-class CalibrationSpec:
-    """How a graph's calibration inputs follow from a rig; plain values, kept with the graph.
-
-    Attributes:
-        camera_names: order of the cameras.
-        image_size_px: (H, W) of the network images.
-        pool: the view transform's frustum and grid; None without one.
-        mirror: reference frame whose mirror image the graph sees, too; None for none.
-    """
-
-    camera_names: tuple[str, ...]
-    image_size_px: tuple[int, int]
-    pool: dict[str, Any] | None = None
-    mirror: str | None = None
-
-    def check(self, rig: CameraRig) -> None:
-        """Raises ValueError where a rig's cameras or image size are not those of the graph."""
-        ours = (self.camera_names, tuple(self.image_size_px))
-        theirs = (rig.names, tuple(rig.image_size_px))
-        if ours != theirs:
-            raise ValueError(f"the graph is made for cameras {ours[0]} at {ours[1]} px, the rig has {theirs}")
-
-    @property
-    def rows(self) -> int | None:
-        """Feature pixels of a frame that the pooling tables tell of."""
-        if self.pool is None:
-            return None
-        height, width = (side // int(self.pool["stride_px"]) for side in self.image_size_px)
-        return len(self.camera_names) * height * width
 
 
 def spec_of(model: nn.Module, rig: CameraRig) -> CalibrationSpec:

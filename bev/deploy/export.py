@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,16 @@ import torch
 from torch import Tensor
 
 from bev._optional import require
-from bev.deploy.calibration import CalibrationSpec
-from bev.deploy.graph import DetectorGraph, GraphFacts
+from bev.deploy.facts import METADATA, ExportError, describe, folder_of, write_bytes
+from bev.deploy.graph import DetectorGraph
 from bev.deploy.onnx_surgery import fold_constants, merge_parallel_convs, pools_as_convs
 from bev.deploy.surgery import Surgery
 from bev.ops.exporting import PLUGIN_DOMAIN
-from bev.version import __version__
 
 OPSET = 18
-METADATA = "bevstack"
 # TensorRT miscompiles the first inside attention and has no form of the others; see docs/deployment.md.
 FORBIDDEN = ("GridSample", "NonMaxSuppression", "DeformConv", "Loop", "If", "Scan", "NonZero")
 _SCATTER = ("ScatterND", "ScatterElements")
-
-
-class ExportError(RuntimeError):
-    """A graph that cannot be written or that breaks a rule of exported graphs."""
 
 
 def capture(graph: DetectorGraph, dynamic_batch: bool = False) -> torch.export.ExportedProgram:
@@ -112,7 +105,7 @@ def write_onnx(
     note = onnx.StringStringEntryProto(key=METADATA, value=json.dumps(describe(graph.facts, metadata)))
     model.metadata_props.append(note)
     onnx.checker.check_model(model)
-    _atomic(Path(path), model.SerializeToString())
+    write_bytes(path, model.SerializeToString())
     return exported
 
 
@@ -133,47 +126,26 @@ def write_program(
 ) -> Path:
     """Write torch's exported program (``torch.export.load`` reads it)."""
     notes = {METADATA: json.dumps(describe(graph.facts, metadata))}
-    with tempfile.TemporaryDirectory(dir=_folder(Path(path))) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_of(Path(path))) as folder:
         temporary = Path(folder) / "graph.pt2"
         torch.export.save(capture(graph, dynamic_batch), temporary, extra_files=notes)
         os.replace(temporary, path)
     return Path(path)
 
 
-def write_aoti(graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False) -> Path:
+def write_aoti(
+    graph: DetectorGraph, path: str | Path, dynamic_batch: bool = False, metadata: Mapping[str, Any] | None = None
+) -> Path:
     """Compile with AOTInductor for the device that the graph is on; needs a C++ compiler.
 
     ``torch._inductor.aoti_load_package`` reads the package. The description lies beside it as ``<path>.json``.
     """
     program = capture(graph, dynamic_batch)
-    with tempfile.TemporaryDirectory(dir=_folder(Path(path))) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_of(Path(path))) as folder:
         temporary = torch._inductor.aoti_compile_and_package(program, package_path=str(Path(folder) / "graph.pt2"))
         os.replace(temporary, path)
-    _atomic(Path(f"{path}.json"), json.dumps(describe(graph.facts, None)).encode())
+    write_bytes(f"{path}.json", json.dumps(describe(graph.facts, metadata)).encode())
     return Path(path)
-
-
-def describe(facts: GraphFacts, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Everything that a runner needs to know of a graph, as plain values."""
-    return {"bevstack": __version__, **asdict(facts), "more": dict(metadata or {})}
-
-
-def described(note: str, source: str | Path) -> tuple[GraphFacts, dict[str, Any]]:
-    """Inverse of :func:`describe`: the facts and what else was kept.
-
-    Raises:
-        ExportError: not the description of a graph of this library.
-    """
-    try:
-        values = json.loads(note)
-        spec = values["calibration"]
-        if spec is not None:
-            names, (height, width) = tuple(spec["camera_names"]), spec["image_size_px"]
-            spec = CalibrationSpec(names, (height, width), spec["pool"], spec["mirror"])
-        inputs, outputs = tuple(values["inputs"]), tuple(values["outputs"])
-        return GraphFacts(inputs, outputs, values["finish"], spec, values["baked"]), values["more"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{source}: its description is damaged ({type(error).__name__}: {error})") from error
 
 
 def check_operators(model: Any, plugins: bool = False) -> list[str]:
@@ -209,18 +181,6 @@ def _nodes(graph: Any) -> list[Any]:
 def _types(model: Any) -> set[int]:
     kinds = {item.data_type for item in model.graph.initializer}
     return kinds | {v.type.tensor_type.elem_type for v in (*model.graph.value_info, *model.graph.input)}
-
-
-def _folder(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent
-
-
-def _atomic(path: Path, content: bytes) -> Path:
-    temporary = _folder(path) / f".{path.name}.{os.getpid()}"
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-    return path
 
 
 def example_arrays(graph: DetectorGraph) -> dict[str, Any]:

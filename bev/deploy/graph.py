@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from bev.deploy.calibration import MIRRORED, CalibrationSpec, GraphRig, facts_of, spec_of, tell
+from bev.deploy.calibration import MIRRORED, GraphRig, facts_of, spec_of, tell
 from bev.deploy.decode import CellDecode, CenterDecode, DenseDecode, EvidenceDecode, QueryDecode
+from bev.deploy.facts import NEXT, STATE, GraphFacts
 from bev.deploy.finish import finish_of
+from bev.deploy.memory import memory_of
 from bev.deploy.surgery import Surgery
 from bev.geometry.mirror import mirror_order
 from bev.models.detectors.bev_segmenter import BEVSegmenter
@@ -27,26 +28,6 @@ from bev.ops.exporting import exporting_plugins
 from bev.structures import CameraRig
 
 Outputs = Literal["boxes", "raw", "both"]
-STATE, NEXT = "state_", "next_"
-
-
-@dataclass(frozen=True)
-class GraphFacts:
-    """What a graph is, for whoever runs it; plain values.
-
-    Attributes:
-        inputs: names in order; ``images`` first.
-        outputs: names in order.
-        finish: settings of ``bev.deploy.finish``.
-        calibration: how calibration inputs follow from a rig; None for pictures.
-        baked: whether the calibration is a constant of the graph.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    finish: dict[str, Any]
-    calibration: CalibrationSpec | None
-    baked: bool
 
 
 class DetectorGraph(nn.Module):
@@ -110,7 +91,10 @@ class DetectorGraph(nn.Module):
         self.example: dict[str, Tensor] = {"images": images, **inputs, **examples}
         self.expected = found
         del self.given
-        self.facts = GraphFacts(tuple(self.example), self.output_names, finish, self.spec, self.baked)
+        memory = memory_of(model, state)
+        shapes = {name: list(value.shape) for name, value in self.example.items()}
+        names = tuple(self.example), self.output_names
+        self.facts = GraphFacts(*names, finish, self.spec, self.baked, memory, shapes)
 
     def forward(self, images: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Tensors in the order of ``facts.inputs`` -> those of ``facts.outputs``."""

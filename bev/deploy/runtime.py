@@ -1,18 +1,69 @@
-"""Running a written graph: onnxruntime, or torch for an exported program. No detector is built."""
+"""Running a written graph, by the program that its file is for. No detector is built; ONNX and engines need no torch.
+
+Every runner has ``facts`` and ``more`` of its graph and maps arrays by input name to arrays by output name. Those that
+``next_*`` names are fit to be the ``state_*`` of the next call.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from bev._optional import require
-from bev.deploy.export import METADATA, ExportError, described
+from bev.deploy.facts import METADATA, ExportError, GraphFacts, described
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Any]  # numpy arrays; state may stay on a device, see bev.deploy.tensorrt_runner
+
+
+class Runner(Protocol):
+    """What runs a graph.
+
+    Attributes:
+        facts: what the graph is.
+        more: what else was kept with it.
+    """
+
+    facts: GraphFacts
+    more: dict[str, Any]
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
+        """Arrays by input name -> arrays by output name; raises ValueError where an input is missing or amiss."""
+
+
+def open_runner(path: str | Path, threads: int | None = None, device: int = 0) -> Runner:
+    """The runner of a file: ``*.onnx``, ``*.pt2`` (exported program), ``*.aoti.pt2``, ``*.engine``.
+
+    Args:
+        path: written by ``tools/export.py``.
+        threads: of onnxruntime.
+        device: index of the GPU, for engines.
+
+    Raises:
+        ExportError: another suffix; or as the runners.
+    """
+    name = Path(path).name
+    if name.endswith(".onnx"):
+        return OnnxRunner(path, threads)
+    if name.endswith(".aoti.pt2"):
+        return AotiRunner(path)
+    if name.endswith(".pt2"):
+        return ProgramRunner(path)
+    if name.endswith(".engine"):
+        from bev.deploy.tensorrt_runner import EngineRunner
+
+        return EngineRunner(path, device)
+    raise ExportError(f"{path} is no graph: *.onnx, *.pt2, *.aoti.pt2 and *.engine are")
+
+
+def check_names(facts: GraphFacts, inputs: Mapping[str, Any]) -> None:
+    """Raises ValueError where an input is missing."""
+    missing = [name for name in facts.inputs if name not in inputs]
+    if missing:
+        raise ValueError(f"the graph needs the inputs {missing}")
 
 
 class OnnxRunner:
@@ -53,29 +104,65 @@ class OnnxRunner:
         Raises:
             ValueError: an input is missing.
         """
-        missing = [name for name in self.facts.inputs if name not in inputs]
-        if missing:
-            raise ValueError(f"the graph needs the inputs {missing}")
+        check_names(self.facts, inputs)
         kept = {value.name for value in self.session.get_inputs()}  # an input that nothing depends on is dropped
         values = self.session.run(None, {name: np.asarray(inputs[name]) for name in self.facts.inputs if name in kept})
         return dict(zip([value.name for value in self.session.get_outputs()], values))
 
 
 class ProgramRunner:
-    """A torch exported program (``*.pt2``); as :class:`OnnxRunner`."""
+    """A torch exported program (``*.pt2``) on the CPU; as :class:`OnnxRunner`."""
 
     def __init__(self, path: str | Path) -> None:
+        import torch
+
         if not Path(path).is_file():
             raise ExportError(f"{path} does not exist")
         notes = {METADATA: ""}
         try:
-            self.module = torch.export.load(path, extra_files=notes).module()
+            self.module: Any = torch.export.load(path, extra_files=notes).module()
         except Exception as error:  # whatever the archive's bytes lead torch's reader to
             raise ExportError(f"{path} is not an exported program ({type(error).__name__}: {error})") from error
         self.facts, self.more = described(notes[METADATA], path)
 
     def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
         """Arrays by input name -> arrays by output name."""
-        with torch.no_grad():
-            found = self.module(*(torch.as_tensor(np.asarray(inputs[name])) for name in self.facts.inputs))
-        return {name: value.numpy() for name, value in zip(self.facts.outputs, found)}
+        check_names(self.facts, inputs)
+        return _run_in_torch(self.module, self.facts, inputs, "cpu")
+
+
+class AotiRunner:
+    """An AOTInductor package (``*.aoti.pt2`` with its ``.json`` beside it), on the device it was compiled for.
+
+    The package is native code: it is loaded as a library is, so load only what you trust.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import torch
+
+        if not Path(path).is_file():
+            raise ExportError(f"{path} does not exist")
+        notes = Path(f"{path}.json")
+        if not notes.is_file():
+            raise ExportError(f"{path} has no description beside it ({notes.name})")
+        self.facts, self.more = described(notes.read_text(), notes)
+        self.device = "cpu"
+        try:
+            self.module: Any = torch._inductor.aoti_load_package(os.fspath(path))
+            self.device = self.module.get_metadata().get("AOTI_DEVICE_KEY", "cpu")
+        except Exception as error:  # whatever the package's bytes lead torch's loader to
+            raise ExportError(f"{path} cannot be loaded ({type(error).__name__}: {error})") from error
+
+    def __call__(self, inputs: Mapping[str, Any]) -> Arrays:
+        """Arrays by input name -> arrays by output name."""
+        check_names(self.facts, inputs)
+        return _run_in_torch(self.module, self.facts, inputs, self.device)
+
+
+def _run_in_torch(module: Any, facts: GraphFacts, inputs: Mapping[str, Any], device: str) -> Arrays:
+    import torch
+
+    given = [torch.as_tensor(np.asarray(inputs[name])).to(device) for name in facts.inputs]
+    with torch.no_grad():
+        found = module(*given)
+    return {name: value.cpu().numpy() for name, value in zip(facts.outputs, found)}

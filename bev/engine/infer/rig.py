@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 from bev.data.folder import FolderDataset
 from bev.data.folder.schema import Calibration, read_json
+from bev.data.frames import FrameDataset
 from bev.data.whole import whole_frames
 from bev.engine.adapter import DetectorAdapter
 from bev.engine.data import build_dataloader
@@ -28,7 +29,7 @@ _LOG = logging.getLogger("bev.engine")
 # What of a configuration's test data describes the network's input, and so holds for other recordings too.
 _KEPT = ("frame", "image", "transforms", "history", "history_pool", "on_error")
 # Where nuScenes' LiDAR is (its published calibration), in whose frame many detectors predict: x right, y forward.
-_NUSCENES_EGO_FROM_LIDAR = rigid_from_quaternion(
+NUSCENES_EGO_FROM_LIDAR = rigid_from_quaternion(
     torch.tensor([0.707795515, -0.006492243, 0.010646210, -0.706307312], dtype=torch.float64),
     torch.tensor([0.943713, 0.0, 1.840230], dtype=torch.float64),
 )
@@ -86,7 +87,7 @@ def rig_frames(cfg: Config, source: Path) -> FolderDataset:
         options["cameras"] = wanted
     if node.get("frame", "lidar") == "lidar" and calibration.ego_from_lidar is None:
         _LOG.warning("%s: calib.json has no ego_from_lidar; %s", source, _NUSCENES_LIDAR)
-        options["ego_from_lidar"] = _NUSCENES_EGO_FROM_LIDAR.tolist()
+        options["ego_from_lidar"] = NUSCENES_EGO_FROM_LIDAR.tolist()
     frames: FolderDataset = build_node(
         {"type": "FolderDataset", "root": str(source), **options}, DATASETS, path="test_dataloader.dataset"
     )
@@ -110,11 +111,24 @@ def _predict(model: nn.Module, frames: FolderDataset, cfg: Config, score_thresho
     with torch.inference_mode():
         for batch in track(loader, description="frames"):
             boxes = _of_batch(adapter, batch, frames)[0]
-            pose = torch.from_numpy(np.array(frames.index.global_from_ego[frames.index.frame_of[batch.tokens[0]]]))
-            # Through the global frame: the reference frame may be turned by a transform.
-            in_ego = to_global(boxes, batch.global_from_ref[0]).transform(torch.linalg.inv(pose), "ego")
-            found[batch.tokens[0]] = in_ego[in_ego.score >= score_threshold]
+            ego = in_ego(boxes, batch.global_from_ref[0], batch.tokens[0], frames)
+            found[batch.tokens[0]] = ego[ego.score >= score_threshold]
     return found
+
+
+def in_ego(boxes: Boxes3D, global_from_ref: Tensor, token: str, frames: FrameDataset) -> Boxes3D:
+    """Boxes of a frame in the vehicle's frame, float64.
+
+    Through the global frame: the reference frame may be turned by a transform.
+
+    Args:
+        boxes: in the reference frame.
+        global_from_ref: (4, 4) m.
+        token: of the frame.
+        frames: that it is one of.
+    """
+    pose = torch.from_numpy(np.array(frames.index.global_from_ego[frames.index.frame_of[token]]))
+    return to_global(boxes, global_from_ref).transform(torch.linalg.inv(pose), "ego")
 
 
 def _of_batch(adapter: DetectorAdapter, batch: Batch, frames: FolderDataset) -> list[Boxes3D]:
