@@ -189,8 +189,8 @@ def test_pictures_of_every_depth_and_channel(yolo: Path) -> None:
         **{"grey.png": colour[..., 0], "alpha.png": np.dstack([colour, colour[..., :1] // 40])},
         **{"deep.png": wide, "deep_grey.tif": wide[..., 0], "UPPER.JPG": colour, "plain.webp": colour},
     }
-    for name, pixels in files.items():
-        assert cv2.imwrite(str(yolo / "images/train" / name), pixels)
+    for name, stored in files.items():
+        assert cv2.imwrite(str(yolo / "images/train" / name), stored)
     Image.fromarray(colour).convert("P").save(yolo / "images/train/palette.png")
     Image.fromarray(colour).convert("CMYK").save(yolo / "images/train/cmyk.jpg")
     names = [path.stem for path in (yolo / "images/train").iterdir()]

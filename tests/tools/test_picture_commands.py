@@ -21,10 +21,10 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(name: str, root: Path, *arguments: str, on_error: str = "skip") -> subprocess.CompletedProcess[str]:
     option = f"train_dataloader.dataset.pictures.root={root}"
-    command = [sys.executable, str(REPO_ROOT / "tools" / f"{name}.py"), str(CONFIG), *arguments]
-    return subprocess.run(
-        [*command, "--cfg-options", option, f"train_dataloader.dataset.on_error={on_error}"], cwd=REPO_ROOT, capture_output=True, text=True, timeout=300
-    )
+    tool = str(REPO_ROOT / "tools" / f"{name}.py")
+    command = [sys.executable, tool, str(CONFIG), *arguments, "--cfg-options", option]
+    command.append(f"train_dataloader.dataset.on_error={on_error}")
+    return subprocess.run(command, cwd=REPO_ROOT, capture_output=True, text=True, timeout=300)
 
 
 def test_a_check_counts_names_the_damaged_and_draws(squares: Path, tmp_path: Path) -> None:
