@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ import onnx
 import torch
 
 import bev.models  # noqa: F401  (registers the parts)
-from benchmarks.export_table import Row, load, save
+from benchmarks.export_table import CASES, Row, load, save
 from benchmarks.frames import test_frame
 from benchmarks.harness import alternate
 from benchmarks.weights import like_trained
@@ -42,35 +42,6 @@ from bev.models.detectors import FrameStream, TemporalDetector
 from bev.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is exported: a configuration, and for detectors of pictures (H, W) px."""
-
-    config: str
-    size_px: tuple[int, int] | None = None
-
-
-CASES = {
-    "yolox_nano": Case("configs/yolox/yolox_nano_coco.py", (416, 416)),
-    "ppyoloe_s": Case("configs/ppyoloe/ppyoloe_s_coco.py", (640, 640)),
-    "one_to_one_s": Case("configs/one_to_one/one_to_one_s_coco.py", (640, 640)),
-    "bevdet_r50": Case("configs/bevdet/bevdet_r50_nusc.py"),
-    "bevformer_tiny": Case("configs/bevformer/bevformer_tiny_nusc.py"),
-    "retinanet_r50": Case("configs/retinanet/retinanet_r50_coco.py", (800, 1344)),
-    "bevdepth_r50": Case("configs/bevdepth/bevdepth_r50_2key_nusc.py"),
-    "petr_vovnet": Case("projects/petr/configs/petr_vovnet_800x320_nusc.py"),
-    "streampetr_r50": Case("projects/streampetr/configs/streampetr_r50_704_nusc.py"),
-    "tood_r50": Case("configs/tood/tood_r50_coco.py", (800, 1344)),
-    "fcos_r50": Case("configs/fcos/fcos_r50_coco.py", (800, 1344)),
-    "atss_r50": Case("configs/atss/atss_r50_coco.py", (800, 1344)),
-    "gfl_r50": Case("configs/gfl/gfl_r50_coco.py", (800, 1344)),
-    "lss_effb0": Case("configs/lss/lss_effb0_nusc.py"),
-    "petr_r50": Case("projects/petr/configs/petr_r50_p4_nusc.py"),
-    "detr3d_r101_dcn": Case("configs/detr3d/detr3d_r101_dcn_nusc.py"),
-    "detr3d_vovnet": Case("configs/detr3d/detr3d_vovnet_nusc.py"),
-}
 
 
 def example_of(case: str, weights: str | None = None) -> Exportable:

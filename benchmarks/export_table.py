@@ -1,4 +1,4 @@
-"""The table of ``benchmarks.export``: one row a case, kept as JSON and written as Markdown."""
+"""The cases of ``benchmarks.export`` and their table: one row a case, kept as JSON and written as Markdown."""
 
 from __future__ import annotations
 
@@ -6,12 +6,42 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is exported: a configuration, and for detectors of pictures (H, W) px."""
+
+    config: str
+    size_px: tuple[int, int] | None = None
+
+
+CASES = {
+    "yolox_nano": Case("configs/yolox/yolox_nano_coco.py", (416, 416)),
+    "ppyoloe_s": Case("configs/ppyoloe/ppyoloe_s_coco.py", (640, 640)),
+    "one_to_one_s": Case("configs/one_to_one/one_to_one_s_coco.py", (640, 640)),
+    "bevdet_r50": Case("configs/bevdet/bevdet_r50_nusc.py"),
+    "bevformer_tiny": Case("configs/bevformer/bevformer_tiny_nusc.py"),
+    "retinanet_r50": Case("configs/retinanet/retinanet_r50_coco.py", (800, 1344)),
+    "bevdepth_r50": Case("configs/bevdepth/bevdepth_r50_2key_nusc.py"),
+    "petr_vovnet": Case("projects/petr/configs/petr_vovnet_800x320_nusc.py"),
+    "streampetr_r50": Case("projects/streampetr/configs/streampetr_r50_704_nusc.py"),
+    "tood_r50": Case("configs/tood/tood_r50_coco.py", (800, 1344)),
+    "fcos_r50": Case("configs/fcos/fcos_r50_coco.py", (800, 1344)),
+    "atss_r50": Case("configs/atss/atss_r50_coco.py", (800, 1344)),
+    "gfl_r50": Case("configs/gfl/gfl_r50_coco.py", (800, 1344)),
+    "lss_effb0": Case("configs/lss/lss_effb0_nusc.py"),
+    "petr_r50": Case("projects/petr/configs/petr_r50_p4_nusc.py"),
+    "detr3d_r101_dcn": Case("configs/detr3d/detr3d_r101_dcn_nusc.py"),
+    "detr3d_vovnet": Case("configs/detr3d/detr3d_vovnet_nusc.py"),
+}
+
 _HEAD = """# Exported graphs at published full size
 
 `python -m benchmarks.export --all` (resumes; `--case NAME` for one). One frame, batch 1, one thread, milliseconds of
@@ -50,16 +80,10 @@ def load(folder: Path) -> dict[str, Row]:
 def save(folder: Path, row: Row, names: Sequence[str]) -> None:
     """Add or replace a row and write both files; ``names`` of all cases, in the table's order."""
     rows = {**load(folder), row["case"]: row}
-    versions = {"torch": torch.__version__, "python": platform.python_version(), "onnxruntime": _version()}
+    versions = {"python": platform.python_version(), **{name: version(name) for name in ("torch", "onnxruntime")}}
     content = {"name": "export", "threads": 1, "versions": versions, "cases": list(rows.values())}
     _write(folder / "export.json", json.dumps(content, indent=1) + "\n")
     _write(folder / "export.md", markdown(rows, names))
-
-
-def _version() -> str:
-    import onnxruntime
-
-    return str(onnxruntime.__version__)
 
 
 def _write(path: Path, text: str) -> None:

@@ -95,10 +95,27 @@ def write_onnx(
         ExportError: the graph breaks a rule (:func:`check_operators`).
         ImportError: onnx or onnxscript is not installed.
     """
-    onnx = require("onnx", extra="export")
     exported = to_onnx(graph, dynamic_batch)
-    model = exported.model_proto
-    operate(model, graph.surgery)
+    save_onnx(exported.model_proto, graph, path, graph.surgery, metadata)
+    return exported
+
+
+def save_onnx(
+    model: Any, graph: DetectorGraph, path: str | Path, surgery: Surgery, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Change an ONNX model (in place), prove it against the rules and write it with its description.
+
+    Args:
+        model: ``ModelProto`` of :func:`to_onnx`.
+        graph: that it was made of.
+        path, metadata: as of :func:`write_onnx`.
+        surgery: what is still to be done to the model.
+
+    Raises:
+        ExportError: the graph breaks a rule (:func:`check_operators`).
+    """
+    onnx = require("onnx", extra="export")
+    operate(model, surgery)
     problems = check_operators(model, graph.plugins)
     if problems:
         raise ExportError(f"{path}: the graph has {', '.join(problems)}")
@@ -106,7 +123,6 @@ def write_onnx(
     model.metadata_props.append(note)
     onnx.checker.check_model(model)
     write_bytes(path, model.SerializeToString())
-    return exported
 
 
 def operate(model: Any, surgery: Surgery) -> dict[str, int]:

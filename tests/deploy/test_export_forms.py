@@ -34,6 +34,9 @@ TEACHING |= {"loss_cls", "loss_bbox", "loss_iou", "sampler", "teacher", "grid_ma
 # Settings, not computations: what they say is in the tensors of those that are built from them.
 SETTINGS = {"BEVGrid", "LinearDepthBins", "LogDepthBins", "DepthBins", "BN", "GN"}
 TWO_STAGES = {"TwoStageHead"}
+# Proven elsewhere: RepVGG in test_surgery.py, the neck of BEVDet-R50 at full size (docs/deployment.md); rotated
+# suppression lies outside the graph.
+ELSEWHERE = {"RepVGG", "SingleLevelFPN", "RotatedSuppression"}
 
 
 def parts(node: Any) -> Iterator[str]:
@@ -72,8 +75,8 @@ def test_every_configuration_is_made_of_proven_parts(proven: set[str]) -> None:
         types = set(parts(load_config(path).model)) - SETTINGS
         if types & TWO_STAGES:
             continue
-        if types - proven:
-            missing[path.stem] = sorted(types - proven)
+        if types - proven - ELSEWHERE:
+            missing[path.stem] = sorted(types - proven - ELSEWHERE)
     assert len(CONFIGS) > 50 and not missing
 
 
