@@ -1,4 +1,4 @@
-"""``--precision`` on a detector of pictures with its data set: files that every runner takes, scores, what is refused."""
+"""``--precision`` on a detector of pictures with its data set: files that every runner takes, scores, refusals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from bev.deploy.build import prepare_export  # noqa: E402
 from bev.deploy.export import check_operators, example_arrays, write_onnx  # noqa: E402
 from bev.deploy.finish import boxes3d_of  # noqa: E402
 from bev.deploy.parity import compare_boxes  # noqa: E402
-from bev.deploy.quantize import GraphFrames, frames as frames_module, score_graph  # noqa: E402
+from bev.deploy.quantize import GraphFrames
+from bev.deploy.quantize import frames as frames_module  # noqa: E402
+from bev.deploy.quantize import score_graph
 from bev.deploy.quantize.command import add_arguments, check_arguments, reduce_file  # noqa: E402
 from bev.deploy.quantize.score import main_score  # noqa: E402
 from bev.engine import load_config  # noqa: E402
