@@ -16,7 +16,7 @@ from bev.deploy.export import METADATA, ExportError, _atomic, check_operators, d
 from bev.deploy.quantize.equalize import equalize
 from bev.deploy.quantize.frames import GraphFrames
 from bev.deploy.quantize.half import to_half
-from bev.deploy.quantize.mixed import Choice, mixed_graph, within_drop, within_size
+from bev.deploy.quantize.mixed import Choice, within_drop, within_size
 from bev.deploy.quantize.network import Network
 from bev.deploy.quantize.qdq import Quantized, Recipe
 from bev.deploy.quantize.ranges import Frames, Method, magnitudes, run, session
