@@ -35,6 +35,7 @@ def train(row: Row, seed: int, steps: int, root: str, work_dir: Path) -> dict[st
     loaders = ("train", "val", "test")
     options = [f"{name}_dataloader.dataset.root={root}" for name in loaders]
     options += [f"val_evaluator.root={root}", f"test_evaluator.root={root}"]
+    options += ["train_dataloader.dataset.cache=none"]  # the pixels of this world would take 4 GB a process
     options += [f"train_cfg.max_steps={steps}", f"train_cfg.val_interval={-(-steps // VALIDATIONS)}", *row.options]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["tools/train.py", row.config, "--launcher", "pytorch", "--seed", str(seed), "--resume"]

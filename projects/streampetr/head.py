@@ -185,11 +185,11 @@ class StreamPETRHead(StreamingHead):
         state: Mapping[str, Tensor] | None,
         boxes: Sequence[Boxes3D],
         avg_factor: Tensor,
-        **seeds: QuerySeeds,
+        **hints: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Losses of ``QueryHead`` and, with denoising, ``dn.loss_cls`` and ``dn.loss_bbox``; see ``StreamingHead``."""
         noisy = None if self.denoising is None else self.denoising.draw(boxes, self.num_classes)
-        outputs = self._detect(features[0], rig, state, None, noisy, **seeds)
+        outputs = self._detect(features[0], rig, state, None, noisy, **hints)
         if noisy is None:
             return self.loss(outputs, boxes, avg_factor), outputs
         count = noisy.label.shape[1]

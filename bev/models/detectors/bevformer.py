@@ -20,4 +20,6 @@ class BEVFormer(StreamingDetector):
 
     def remember(self, images: Tensor, rig: CameraRig, state: State | None = None) -> State:
         """The map alone: neither queries nor what seeds them are needed."""
-        return self.pts_bbox_head.remember(self.extract_features(images), rig, state)
+        features = self.extract_features(images)
+        hints = self.hints(features, rig) if self.pts_bbox_head.reads_depth else {}
+        return self.pts_bbox_head.remember(features, rig, state, **hints)

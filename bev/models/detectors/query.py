@@ -12,7 +12,7 @@ from bev.models.detectors.base import Detector, State, ground_truth
 from bev.models.heads.image_center_head import CenterMaps
 from bev.models.heads.image_supervision import ImageSupervision
 from bev.models.heads.query_head import QueryHead
-from bev.models.heads.query_seeds import QuerySeeds, query_seeds
+from bev.models.heads.query_seeds import query_seeds
 from bev.structures import Batch, Boxes3D, CameraRig
 
 
@@ -25,7 +25,7 @@ class ImageEncoder(nn.Module):
         img_neck: maps -> levels, or one map.
         pts_bbox_head: levels -> boxes.
         grid_mask: image -> image in training.
-        image_supervision: further losses on the finest level; a head with ``num_peaks`` gets seeds from it, too.
+        image_supervision: further losses on the finest level; a head that wants seeds or depth gets them from it, too.
     """
 
     def __init__(
@@ -42,6 +42,8 @@ class ImageEncoder(nn.Module):
         self.img_backbone, self.img_neck, self.pts_bbox_head = img_backbone, img_neck, pts_bbox_head
         if pts_bbox_head.num_peaks and image_supervision is None:
             raise ValueError(f"{pts_bbox_head.num_peaks} queries seeded by the images need an image_supervision")
+        if pts_bbox_head.reads_depth and image_supervision is None:
+            raise ValueError("a head that reads the images' depth needs an image_supervision")
 
     def extract_features(self, images: Tensor) -> list[Tensor]:
         """(B, N, 3, H, W) -> levels (B, N, C, H_l, W_l), each camera's map in channels_last layout."""
@@ -71,13 +73,25 @@ class ImageEncoder(nn.Module):
         losses: dict[str, Tensor] = self.image_supervision(maps, batch, ground_truth(batch), factors)
         return losses
 
-    def seeds(self, levels: list[Tensor], rig: CameraRig, maps: CenterMaps | None = None) -> dict[str, QuerySeeds]:
-        """Argument ``seeds`` of a head that has seeded queries; nothing for others. ``maps`` where they are known."""
-        if not self.pts_bbox_head.num_peaks or self.image_supervision is None:
+    def hints(self, levels: list[Tensor], rig: CameraRig, maps: CenterMaps | None = None) -> dict[str, Any]:
+        """Arguments of a head that wants to know what the image supervision sees; none for others.
+
+        Args:
+            levels: (B, N, C, H_l, W_l).
+            rig: calibration with the batch axis.
+            maps: of the image supervision, where they are known already.
+
+        Returns:
+            ``seeds`` for a head with ``num_peaks``; ``depth`` (B, N, H, W, D), its distribution in every pixel, for one
+            that ``reads_depth``.
+        """
+        peaks, reads_depth = self.pts_bbox_head.num_peaks, self.pts_bbox_head.reads_depth
+        if self.image_supervision is None or not (peaks or reads_depth):
             return {}
         head = self.image_supervision.image_head
         maps = head(levels[0], rig) if maps is None else maps
-        return {"seeds": query_seeds(head, levels[0], maps, rig, self.pts_bbox_head.num_peaks)}
+        given: dict[str, Any] = {"seeds": query_seeds(head, levels[0], maps, rig, peaks)} if peaks else {}
+        return {**given, "depth": maps.depth_logits.softmax(-1)} if reads_depth else given
 
 
 class QueryDetector(ImageEncoder, Detector):
@@ -86,7 +100,7 @@ class QueryDetector(ImageEncoder, Detector):
     def forward(self, images: Tensor, rig: CameraRig, state: State | None = None) -> dict[str, Any]:
         """Returns ``cls_logits`` (layers, B, Q, num_classes) and ``box_code`` (layers, B, Q, 10); see QueryHead."""
         features = self.extract_features(images)
-        return self.pts_bbox_head(features, rig, **self.seeds(features, rig))
+        return self.pts_bbox_head(features, rig, **self.hints(features, rig))
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes``: pairs that matching will make; with image supervision what that counts."""
@@ -98,7 +112,7 @@ class QueryDetector(ImageEncoder, Detector):
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
         features = self.extract_features(batch.images)
         maps = self.image_maps(features, batch.rig)
-        outputs = self.pts_bbox_head(features, batch.rig, **self.seeds(features, batch.rig, maps))
+        outputs = self.pts_bbox_head(features, batch.rig, **self.hints(features, batch.rig, maps))
         losses = self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
         return {**losses, **self.image_losses(maps, batch, factors)}
 

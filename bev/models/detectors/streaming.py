@@ -45,12 +45,12 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10) and ``state``.
         """
         features = self.extract_features(images)
-        return self.pts_bbox_head(features, rig, state, **self.seeds(features, rig))
+        return self.pts_bbox_head(features, rig, state, **self.hints(features, rig))
 
     def remember(self, images: Tensor, rig: CameraRig, state: State | None = None) -> State:
         """The memory alone."""
         features = self.extract_features(images)
-        return self.pts_bbox_head.remember(features, rig, state, **self.seeds(features, rig))
+        return self.pts_bbox_head.remember(features, rig, state, **self.hints(features, rig))
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes``: pairs that matching will make; with image supervision what that counts."""
@@ -67,9 +67,9 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         factors = self.target_counts(batch) if avg_factors is None else avg_factors
         features = self.extract_features(batch.images)
         maps = self.image_maps(features, batch.rig)
-        seeds = self.seeds(features, batch.rig, maps)
+        hints = self.hints(features, batch.rig, maps)
         losses, outputs = self.pts_bbox_head.train_frame(
-            features, batch.rig, state, ground_truth(batch), factors["boxes"], **seeds
+            features, batch.rig, state, ground_truth(batch), factors["boxes"], **hints
         )
         return {**losses, **self.image_losses(maps, batch, factors)}, outputs["state"]
 

@@ -18,8 +18,12 @@ from bev.models.heads.query_seeds import QuerySeeds
 from bev.models.heads.streaming_head import StreamingHead
 from bev.models.motion import Motion
 from bev.models.view.ego_motion import CAN_BUS, can_bus_vector
+from bev.models.view.lift_splat import LiftedQueries
 from bev.registry import MODELS
 from bev.structures import CameraRig
+
+# Of the learned grid beside lifted queries, whose channels have a variance of 1 and say more at first.
+_LIFTED_STD = 0.02
 
 
 class LearnedPositions(nn.Module):
@@ -54,6 +58,7 @@ class BEVFormerHead(StreamingHead):
         compat: ``"official"`` hands the difference of headings on unwrapped (350 degrees for a turn of -10), as the
             published data pipeline does.
         num_peaks: queries beside the learned ones that begin at peaks of the image heatmaps; not published.
+        lifted: what the grid's queries begin with in addition to what is learned; not published.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class BEVFormerHead(StreamingHead):
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
         compat: Compat = "fixed",
         num_peaks: int = 0,
+        lifted: LiftedQueries | None = None,
     ) -> None:
         num_layers = len(transformer.decoder.layers)
         super().__init__(
@@ -79,6 +85,11 @@ class BEVFormerHead(StreamingHead):
         self.bev_embedding = nn.Embedding(rows * columns, embed_dim)
         self.query_embedding = nn.Embedding(num_queries, 2 * embed_dim)
         self.positional_encoding = LearnedPositions((rows, columns), embed_dim)
+        self.lifted, self.reads_depth = lifted, lifted is not None
+        if lifted is not None:
+            if lifted.grid.shape[1:] != (rows, columns):
+                raise ValueError(f"lifted: a grid of {lifted.grid.shape[1:]} cells, the encoder has {rows, columns}")
+            nn.init.normal_(self.bev_embedding.weight, std=_LIFTED_STD)
         self.num_peaks = num_peaks
         if num_peaks:
             self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
@@ -98,6 +109,7 @@ class BEVFormerHead(StreamingHead):
         rig: CameraRig,
         state: Mapping[str, Tensor] | None = None,
         seeds: QuerySeeds | None = None,
+        depth: Tensor | None = None,
     ) -> dict[str, Any]:
         """Predict.
 
@@ -107,12 +119,13 @@ class BEVFormerHead(StreamingHead):
             state: ``can_bus``, ``continues`` and, after a previous frame, its map ``bev`` (B, Y * X, C). None: a
                 first frame whose motion and heading are 0.
             seeds: of the image, with ``num_peaks``; those queries come last.
+            depth: (B, N, H, W, D) distribution in the pixels of the finest level, with ``lifted``.
 
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10; m, rad, m/s) and ``state``:
             ``bev`` of this frame.
         """
-        bev = self.encode(features, rig, state)
+        bev = self.encode(features, rig, state, depth)
         layout = self.transformer.encoder.bev_shape
         maps = [bev.transpose(1, 2).unflatten(2, layout).unsqueeze(1)]
         embedding = self.query_embedding.weight
@@ -126,15 +139,25 @@ class BEVFormerHead(StreamingHead):
         return SeededQueries(self.seed_content(seeds.known), self.seed_position(seeds.point_m), reference)
 
     def remember(
-        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **seeds: QuerySeeds
+        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **hints: Any
     ) -> Mapping[str, Tensor]:
         """``bev`` of this frame, without decoding it."""
-        return {"bev": self.encode(features, rig, state)}
+        return {"bev": self.encode(features, rig, state, hints.get("depth"))}
 
-    def encode(self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None = None) -> Tensor:
+    def encode(
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None = None,
+        depth: Tensor | None = None,
+    ) -> Tensor:
         """The BEV map alone (B, Y * X, C); arguments as of :meth:`forward`."""
         state = state if state is not None else _standing(features[0])
         grid, positions = self.bev_embedding.weight, self.positional_encoding()
+        if self.lifted is not None:
+            if depth is None:
+                raise ValueError("queries that are lifted need the depth distribution of the images")
+            grid = grid + self.lifted(features[0], depth, rig)
         previous = state.get("bev")
         return self.transformer.encode(
             features, rig, grid, positions, state["can_bus"], previous, state["continues"]

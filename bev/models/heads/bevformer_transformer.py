@@ -103,7 +103,7 @@ class PerceptionTransformer(Detr3DTransformer):
         return flatten_levels(known)
 
     def prepare(self, grid: Tensor, can_bus: Tensor, previous: Tensor | None) -> MapInputs:
-        """(Y * X, C) learned grid, (B, 18) motion and (B, Y * X, C) previous map -> the encoder's inputs."""
+        """(Y * X, C) or (B, Y * X, C) grid, (B, 18) motion and (B, Y * X, C) previous map -> the encoder's inputs."""
         query = grid.expand(can_bus.shape[0], -1, -1)
         if self.use_motion_vector:
             query = query + self.can_bus_mlp(can_bus.to(grid.dtype)).unsqueeze(1)
@@ -128,7 +128,8 @@ class PerceptionTransformer(Detr3DTransformer):
         Args:
             features: L maps (B, N, C, H_l, W_l).
             rig: calibration with the batch axis.
-            grid, grid_pos: (Y * X, C) learned queries and their positions.
+            grid: (Y * X, C) learned queries, or (B, Y * X, C).
+            grid_pos: (Y * X, C) their positions.
             can_bus: (B, 18), see ``ego_motion.can_bus_vector``.
             previous: (B, Y * X, C) map of the previous frame in its own axes, or None.
             continues: (B,) bool, which frames the previous map belongs to.

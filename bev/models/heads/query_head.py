@@ -51,6 +51,7 @@ class QueryHead(nn.Module):
     """
 
     num_peaks = 0  # queries that begin at peaks of the image heatmaps, see ``query_seeds``
+    reads_depth = False  # whether ``forward`` takes the depth distribution of the images
 
     def __init__(
         self,

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from bev.models.heads.query_head import QueryHead
-from bev.models.heads.query_seeds import QuerySeeds
 from bev.models.motion import Motion
 from bev.structures import Boxes3D, CameraRig
 
@@ -25,10 +24,10 @@ class StreamingHead(QueryHead):
         """What ``forward`` needs to know of the motion, in the precision of the network; ``continues`` is in it."""
 
     def remember(
-        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **seeds: QuerySeeds
+        self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **hints: Any
     ) -> Mapping[str, Tensor]:
         """What ``forward`` returns under ``"state"``, alone."""
-        memory: Mapping[str, Tensor] = self(features, rig, state, **seeds)["state"]
+        memory: Mapping[str, Tensor] = self(features, rig, state, **hints)["state"]
         return memory
 
     def train_frame(
@@ -38,7 +37,7 @@ class StreamingHead(QueryHead):
         state: Mapping[str, Tensor] | None,
         boxes: Sequence[Boxes3D],
         avg_factor: Tensor,
-        **seeds: QuerySeeds,
+        **hints: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Losses and outputs of one training frame; a head with queries for training alone adds them here.
 
@@ -46,7 +45,7 @@ class StreamingHead(QueryHead):
             features, rig, state: as of ``forward``.
             boxes: ground truth, one entry a frame.
             avg_factor: scalar, as of ``loss``.
-            seeds: ``seeds`` where the head has seeded queries.
+            hints: what else ``forward`` takes, see ``ImageEncoder.hints``.
         """
-        outputs = self(features, rig, state, **seeds)
+        outputs = self(features, rig, state, **hints)
         return self.loss(outputs, boxes, avg_factor), outputs

@@ -31,26 +31,72 @@ class LiftSplatOutput(NamedTuple):
     depth_logits: Tensor
 
 
-@MODELS.register_module()
-class LiftSplat(nn.Module):
-    """Depth distribution x context of every pixel, sum-pooled into a grid.
+class Splat(nn.Module):
+    """Pools what pixels hold, weighted by a depth distribution, into a grid.
 
     Args:
-        in_channels: of the image features.
-        out_channels: C of the pooled features.
         depth_bins: D intervals.
         grid: cells in the reference frame; Z > 1 levels are stacked into the channels.
         stride_px: network pixels per feature pixel.
-        hidden_channels: a 3x3 convolution of that width before the 1x1 depth and context layer; None for none.
-        calibration_channels: give every pixel what calibration says of it (see ``pixel_rays``) before ``hidden``.
-        ray_channels: append each cell's direction (cos, sin) and range / 50 m as seen from the origin. A convolution
-            over the grid does not know where it is, yet an image shows headings relative to the viewing ray.
+        ray_channels: whether :meth:`with_rays` appends each cell's direction (cos, sin) and range / 50 m as seen from
+            the origin. A convolution over the grid does not know where it is, yet an image shows headings relative to
+            the viewing ray.
         normalize: pool the weighted mean instead of the sum, and append the log of the weight. A near cell gathers
             hundreds of pixels, a far one a few: sums differ by two orders of magnitude.
     """
 
     depth_m: Tensor
     rays: Tensor | None
+
+    def __init__(
+        self, depth_bins: DepthBins, grid: BEVGrid, stride_px: int, ray_channels: bool = False, normalize: bool = False
+    ) -> None:
+        super().__init__()
+        self.grid, self.depth_bins, self.stride_px, self.normalize = grid, depth_bins, stride_px, normalize
+        self.register_buffer("depth_m", depth_bins.centers_m(), persistent=False)
+        self.register_buffer("rays", _ray_channels(grid) if ray_channels else None, persistent=False)
+
+    @property
+    def added_channels(self) -> int:
+        """Channels of the grid beside the pooled ones."""
+        return int(self.normalize) + (0 if self.rays is None else self.rays.shape[1])
+
+    def with_rays(self, bev: Tensor) -> Tensor:
+        """(B, C, Y, X) -> the same with the directions, where they are asked for."""
+        return bev if self.rays is None else torch.cat([bev, self.rays.to(bev).expand(len(bev), -1, -1, -1)], 1)
+
+    def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
+        """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
+        batch, (z_count, y_count, x_count) = depth.shape[0], self.grid.shape
+        rows = context.flatten(0, 3)
+        if self.normalize:
+            rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
+        pooled = bev_pool(depth.flatten(0, 3), rows, self.plan(rig))
+        if self.normalize:
+            weight = pooled[:, -1:] + _FEW
+            pooled = torch.cat([pooled[:, :-1] * weight.reciprocal(), weight.log()], 1)
+        grid = pooled.view(batch, z_count, y_count, x_count, -1)
+        return grid.permute(0, 4, 1, 2, 3).flatten(1, 2)
+
+    def plan(self, rig: CameraRig) -> PoolPlan | PoolTables:
+        """Which points fall into which cell, of all samples together."""
+        cell, inside = self.grid.flat_index(frustum_points(rig, self.depth_m, self.stride_px))
+        cells_per_sample = self.grid.shape[0] * self.grid.shape[1] * self.grid.shape[2]
+        shift = torch.arange(len(cell), device=cell.device).view(-1, 1, 1, 1, 1) * cells_per_sample
+        return plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), len(cell) * cells_per_sample)
+
+
+@MODELS.register_module()
+class LiftSplat(Splat):
+    """Depth distribution x context of every pixel, sum-pooled into a grid.
+
+    Args:
+        in_channels: of the image features.
+        out_channels: C of the pooled features.
+        depth_bins, grid, stride_px, ray_channels, normalize: as of :class:`Splat`.
+        hidden_channels: a 3x3 convolution of that width before the 1x1 depth and context layer; None for none.
+        calibration_channels: give every pixel what calibration says of it (see ``pixel_rays``) before ``hidden``.
+    """
 
     def __init__(
         self,
@@ -64,14 +110,11 @@ class LiftSplat(nn.Module):
         ray_channels: bool = False,
         normalize: bool = False,
     ) -> None:
-        super().__init__()
-        self.grid, self.depth_bins, self.stride_px, self.normalize = grid, depth_bins, stride_px, normalize
+        super().__init__(depth_bins, grid, stride_px, ray_channels, normalize)
         self.calibration_channels = calibration_channels
         in_channels += RAY_CHANNELS if calibration_channels else 0
         self.hidden = ConvModule(in_channels, hidden_channels) if hidden_channels else nn.Identity()
         self.depthnet = nn.Conv2d(hidden_channels or in_channels, len(depth_bins) + out_channels, 1)
-        self.register_buffer("depth_m", depth_bins.centers_m(), persistent=False)
-        self.register_buffer("rays", _ray_channels(grid) if ray_channels else None, persistent=False)
 
     def forward(self, features: Tensor, rig: CameraRig, measured_m: Tensor | None = None) -> LiftSplatOutput:
         """Lift and pool.
@@ -97,36 +140,54 @@ class LiftSplat(nn.Module):
         if measured_m is not None:
             depth = self._put_measured(depth, measured_m.flatten(0, 1))
         bev = self.splat(depth.unflatten(0, (batch, cameras)), context.float().unflatten(0, (batch, cameras)), rig)
-        if self.rays is not None:
-            bev = torch.cat([bev, self.rays.to(bev).expand(batch, -1, -1, -1)], 1)
-        return LiftSplatOutput(
-            bev.contiguous(memory_format=torch.channels_last), depth_logits.unflatten(0, (batch, cameras))
-        )
+        bev = self.with_rays(bev).contiguous(memory_format=torch.channels_last)
+        return LiftSplatOutput(bev, depth_logits.unflatten(0, (batch, cameras)))
 
     def _put_measured(self, depth: Tensor, measured_m: Tensor) -> Tensor:
         index = self.depth_bins.index(measured_m)
         certain = nn.functional.one_hot(index.clamp(min=0), len(self.depth_bins)).to(depth)
         return torch.where((index >= 0)[..., None], certain, depth)
 
-    def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
-        """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
-        batch, (z_count, y_count, x_count) = depth.shape[0], self.grid.shape
-        rows = context.flatten(0, 3)
-        if self.normalize:
-            rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
-        pooled = bev_pool(depth.flatten(0, 3), rows, self.plan(rig))
-        if self.normalize:
-            weight = pooled[:, -1:] + _FEW
-            pooled = torch.cat([pooled[:, :-1] * weight.reciprocal(), weight.log()], 1)
-        grid = pooled.view(batch, z_count, y_count, x_count, -1)
-        return grid.permute(0, 4, 1, 2, 3).flatten(1, 2)
 
-    def plan(self, rig: CameraRig) -> PoolPlan | PoolTables:
-        """Which points fall into which cell, of all samples together."""
-        cell, inside = self.grid.flat_index(frustum_points(rig, self.depth_m, self.stride_px))
-        cells_per_sample = self.grid.shape[0] * self.grid.shape[1] * self.grid.shape[2]
-        shift = torch.arange(len(cell), device=cell.device).view(-1, 1, 1, 1, 1) * cells_per_sample
-        return plan_pool((cell + shift).flatten(0, 3), inside.flatten(0, 3), len(cell) * cells_per_sample)
+@MODELS.register_module()
+class LiftedQueries(Splat):
+    """What the queries of a grid begin with: image features lifted with a depth distribution that is known already.
+
+    Forward projection before BEVFormer's backward projection, as FB-BEV (arXiv 2308.02236) has it.
+
+    Args:
+        in_channels: of the image features.
+        hidden_channels: of the pooled features.
+        embed_dim: C of the queries.
+        depth_bins, grid, stride_px: as of :class:`Splat`; a grid of one level.
+
+    Raises:
+        ValueError: the grid has several levels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        embed_dim: int,
+        depth_bins: DepthBins,
+        grid: BEVGrid,
+        stride_px: int,
+    ) -> None:
+        super().__init__(depth_bins, grid, stride_px, ray_channels=True, normalize=True)
+        if grid.shape[0] != 1:
+            raise ValueError(f"LiftedQueries: the grid must have one level, got {grid.shape[0]}")
+        self.context = ConvModule(in_channels, hidden_channels)
+        self.mix = ConvModule(hidden_channels + self.added_channels, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, features: Tensor, depth: Tensor, rig: CameraRig) -> Tensor:
+        """(B, N, C_in, H, W) features and (B, N, H, W, D) depth distribution -> (B, Y * X, C), row-major."""
+        context = self.context(features.flatten(0, 1)).permute(0, 2, 3, 1).float()
+        pooled = self.splat(depth.float(), context.unflatten(0, features.shape[:2]), rig)
+        mixed = self.mix(self.with_rays(pooled).contiguous(memory_format=torch.channels_last))
+        queries: Tensor = self.norm(mixed.flatten(2).transpose(1, 2))
+        return queries
 
 
 def _ray_channels(grid: BEVGrid) -> Tensor:
