@@ -1,15 +1,18 @@
 """Whole detectors: inference of ours against the same networks composed as published, on the same weights.
 
-Images to raw outputs, one frame of six cameras, a real rig that stays the same (as in a recording). Ours twice: as
-trained, and with batch norms folded into convolutions, as ``bev.deploy`` and ``tools/infer.py`` run it. ``--only NAME``
-measures one; ``--quick`` the smallest.
+Images to raw outputs, one frame of six cameras, a real rig that stays the same (as in a recording). Ours three times:
+as trained; with batch norms folded into convolutions, as ``tools/infer.py`` runs it; and as the graph that
+``tools/export.py`` writes, in onnxruntime, as ``bev.deploy.Pipeline`` runs it. ``--only NAME`` measures one;
+``--quick`` the smallest.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,13 @@ from benchmarks.frames import test_frame
 from benchmarks.full_size import shapes
 from benchmarks.harness import compare, report
 from benchmarks.published import published_detector
+from bev.deploy import Exportable, OnnxRunner, write_onnx
+from bev.deploy.export import example_arrays
 from bev.engine.config import load_config
 from bev.models.detectors import FrameStream, StreamingDetector
 from bev.models.folding import fold_batch_norms
 from bev.registry import MODELS
+from bev.structures import Batch
 
 ROOT = Path(__file__).resolve().parents[1]
 # Runs are few where a frame takes minutes.
@@ -59,10 +65,30 @@ def measure(name: str, runs: int) -> list[dict[str, Any]]:
         with published_detector(model):
             return run(model)
 
+    exported, outputs = _exported(folded, frames[1], state, torch.get_num_threads())
     calls = {"published composition": published, "ours, norms not folded": partial(run, model)}
     errors = {baseline: _difference(run(folded), call()) for baseline, call in calls.items()}
     rows = compare(Path(name).stem, partial(run, folded), calls, runs, time.process_time, memory=True)
-    return [{**row, "max_relative_diff": errors[row["baseline"]]} for row in rows]
+    rows = [{**row, "max_relative_diff": errors[row["baseline"]]} for row in rows]
+    calls = {"published composition": published, "ours, eager": partial(run, folded)}
+    written = compare(f"{Path(name).stem}, exported", exported, calls, runs, time.process_time, memory=True)
+    return rows + [{**row, "max_relative_diff": outputs} for row in written]
+
+
+def _exported(model: Any, frame: Batch, state: Any, threads: int) -> tuple[Callable[[], Any], float]:
+    """A call of the model as an ONNX graph in onnxruntime, and how far its outputs are from those in torch."""
+    graph = Exportable(model, frame.images, frame.rig, {}, state).graph(outputs="raw")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        write_onnx(graph, path)
+        runner = OnnxRunner(path, threads)
+    inputs = example_arrays(graph)
+    expected = dict(zip(graph.facts.outputs, graph(*graph.example.values())))
+    worst = 0.0
+    for name, value in runner(inputs).items():
+        true = expected[name]
+        worst = max(worst, float((torch.from_numpy(value) - true).abs().max() / true.abs().max().clamp(min=1e-6)))
+    return partial(runner, inputs), worst
 
 
 def _difference(a: Any, b: Any) -> float:
