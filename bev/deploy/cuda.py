@@ -215,5 +215,5 @@ class Cuda:
 def host_array(address: int, shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
     """Memory of the host at an address as an array, valid as long as that memory is."""
     count = int(np.prod(shape, dtype=np.int64))
-    memory = (ctypes.c_byte * max(count * kind.itemsize, 1)).from_address(address)
+    memory: Any = (ctypes.c_byte * max(count * kind.itemsize, 1)).from_address(address)
     return np.frombuffer(memory, dtype=kind, count=count).reshape(shape)

@@ -23,7 +23,7 @@ from bev.engine.infer.rig import NUSCENES_EGO_FROM_LIDAR, in_ego
 from bev.io import FileError
 from bev.io.json_files import write_json
 from bev.registry import TRANSFORMS
-from bev.structures import Boxes2D, ImageBatch, Sample
+from bev.structures import Boxes2D, CameraRig, ImageBatch, Sample
 
 TIMES = "times.json"
 
@@ -90,9 +90,8 @@ def _run_rig(
     start = time.perf_counter()
     for sample in _samples(frames, limit):
         read_ms = 1e3 * (time.perf_counter() - start)
-        where = {"global_from_ref": sample.global_from_ref.numpy(), "timestamp_us": sample.timestamp_us}
-        rig = type(sample.rig).stack([sample.rig])
-        boxes = pipeline.detect(sample.images[None].numpy(), rig, **where, scene=sample.scene)
+        images, rig = sample.images[None].numpy(), CameraRig.stack([sample.rig])
+        boxes = pipeline.detect(images, rig, sample.global_from_ref.numpy(), sample.timestamp_us, sample.scene)
         stages = {name: value for name, value in pipeline.times_ms.items() if name != "prepare"}
         total = 1e3 * (time.perf_counter() - start)
         device = {f"gpu {name}": value for name, value in pipeline.device_times_ms.items()}
