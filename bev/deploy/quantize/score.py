@@ -10,7 +10,7 @@ import torch
 
 from bev.deploy.finish import boxes2d_of, boxes3d_of
 from bev.deploy.quantize.frames import GraphFrames
-from bev.models.detectors.dense import _in_picture, _sizes_in_network
+from bev.models.detectors.dense import in_picture, sizes_in_network
 from bev.registry import METRICS
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -55,6 +55,6 @@ def main_score(metrics: Mapping[str, Any]) -> float:
 def _boxes(batch: Any, outputs: Mapping[str, np.ndarray], finish: Mapping[str, Any]) -> list[Any]:
     if finish["kind"] != "dense":
         return list(boxes3d_of(outputs, finish))
-    found = boxes2d_of(outputs, finish, _sizes_in_network(batch))
+    found = boxes2d_of(outputs, finish, sizes_in_network(batch))
     matrices = torch.linalg.inv(batch.network_from_picture)
-    return [_in_picture(boxes, matrix, size) for boxes, matrix, size in zip(found, matrices, batch.picture_px)]
+    return [in_picture(boxes, matrix, size) for boxes, matrix, size in zip(found, matrices, batch.picture_px)]
