@@ -68,7 +68,7 @@ def compare_on_dataset(
     """
     prepare(config, str(work_dir))
     config.custom_hooks = []  # of training: averages of weights, pictures
-    model = load_detector(config, checkpoint)
+    model: Any = load_detector(config, checkpoint)
     results: list[tuple[dict[str, Any], dict[str, float]]] = []
     for detector in (model, _written(path, model)):
         found: dict[str, Any] = {}

@@ -20,7 +20,7 @@ from bev.deploy.build import prepare_export  # noqa: E402
 from bev.deploy.export import check_operators, example_arrays, write_onnx  # noqa: E402
 from bev.deploy.finish import boxes3d_of  # noqa: E402
 from bev.deploy.parity import compare_boxes  # noqa: E402
-from bev.deploy.quantize import GraphFrames
+from bev.deploy.quantize import GraphFrames  # noqa: E402
 from bev.deploy.quantize import frames as frames_module  # noqa: E402
 from bev.deploy.quantize import score_graph
 from bev.deploy.quantize.command import add_arguments, check_arguments, reduce_file  # noqa: E402

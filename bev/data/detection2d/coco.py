@@ -86,8 +86,9 @@ def _rows(content: dict[str, Any], key: str, needed: Sequence[str], path: str | 
 def _size(image: dict[str, Any]) -> tuple[int, int] | None:
     """(H, W); None where the file does not say, or says 0 as some tools do for "unknown"."""
     height, width = image.get("height"), image.get("width")
-    whole = isinstance(height, int) and isinstance(width, int)
-    return (height, width) if whole and height > 0 and width > 0 else None
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _objects(

@@ -12,7 +12,8 @@ from typing import Any, get_args
 from torch import nn
 
 from bev._optional import require
-from bev.deploy.export import METADATA, ExportError, _atomic, check_operators, described
+from bev.deploy.export import check_operators
+from bev.deploy.facts import METADATA, ExportError, described, write_bytes
 from bev.deploy.quantize.equalize import equalize
 from bev.deploy.quantize.frames import GraphFrames
 from bev.deploy.quantize.half import to_half
@@ -104,7 +105,7 @@ def reduce_file(args: argparse.Namespace, path: Path, model: nn.Module | None, e
         raise ExportError(f"{path}: the {args.precision} graph has {', '.join(problems)}")
     onnx.checker.check_model(reduced.model)
     target = path.with_name(f"{path.stem}_{args.precision}.onnx")
-    _atomic(target, reduced.model.SerializeToString())
+    write_bytes(target, reduced.model.SerializeToString())
     if args.sensitivity and reduced.rows:
         Path(args.sensitivity).parent.mkdir(parents=True, exist_ok=True)
         write_sensitivities(reduced.rows, args.sensitivity)

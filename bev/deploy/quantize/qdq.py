@@ -87,14 +87,19 @@ class Quantized:
             self._only_known(known)
         tensors = self._tensors()
         self.limits = thresholds(self.network, frames, tensors, recipe.method, recipe.percentile)
-        for layer in self.layers if known is not None else ():
-            for name in layer.nodes if layer.weight else ():
-                self.limits[self.network.nodes[name].input[0]] = known[layer.name]
+        if known is not None:
+            self._take_known(known)
         self._join_additions()
         weighted = [layer for layer in self.layers if layer.weight]
         self._full = self._written(
             {layer.weight: _half_scales(self.network, layer) for layer in weighted} if recipe.half_scales else {}
         )
+
+    def _take_known(self, known: Mapping[str, float]) -> None:
+        """Thresholds of inputs that training has found, in place of measured ones."""
+        for layer in self.layers:
+            for name in layer.nodes if layer.weight else ():
+                self.limits[self.network.nodes[name].input[0]] = known[layer.name]
 
     def _only_known(self, known: Mapping[str, float]) -> None:
         self.excluded |= {la.name: "not trained in int8" for la in self.layers if la.weight and la.name not in known}

@@ -67,9 +67,9 @@ def magnitudes(network: Network, frames: Frames, tensors: Sequence[str] | None =
     for frame in frames:
         for name, value in run(ready, frame).items():
             # An empty tensor's maximum is -inf; a NaN counts as no number.
-            size = float(value)
-            size = 0.0 if size == -np.inf else np.inf if np.isnan(size) else size
-            largest[names[name]] = max(largest[names[name]], size)
+            most = float(value)
+            most = 0.0 if most == -np.inf else np.inf if np.isnan(most) else most
+            largest[names[name]] = max(largest[names[name]], most)
         count += 1
     if not count:
         raise ValueError("there are no frames to calibrate with")

@@ -74,7 +74,8 @@ def prune_channels(detector: nn.Module, ratio: float, keep: Sequence[str] = (), 
     pruning = require("torch_pruning", extra="prune")
     if not isinstance(detector, DenseDetector):
         raise ConfigError(f"ChannelPruningHook prunes detectors of single pictures, not a {type(detector).__name__}")
-    layers = {n: m for n, m in detector.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    parts = detector.named_modules()
+    layers: dict[str, nn.Module] = {n: m for n, m in parts if isinstance(m, (nn.Conv2d, nn.Linear))}
     idle = [pattern for pattern in keep if not any(fnmatch.fnmatchcase(name, pattern) for name in layers)]
     if idle:
         raise ConfigError(f"ChannelPruningHook.keep: no layer fits {', '.join(map(repr, idle))}")

@@ -92,7 +92,7 @@ def rounded_layers(detector: nn.Module, keep: Sequence[str]) -> dict[str, nn.Mod
     found = {name: part for name, part in detector.named_modules() if isinstance(part, _KINDS)}
     # Inside torch's own attention a linear layer's weights are read without calling it.
     inside = [name for name, part in detector.named_modules() if isinstance(part, nn.MultiheadAttention)]
-    chosen = {
+    chosen: dict[str, nn.Module] = {
         name: part
         for name, part in found.items()
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in keep)
