@@ -21,8 +21,8 @@ from bev.deploy.export import check_operators, example_arrays, write_onnx  # noq
 from bev.deploy.finish import boxes3d_of  # noqa: E402
 from bev.deploy.parity import compare_boxes  # noqa: E402
 from bev.deploy.quantize import GraphFrames  # noqa: E402
+from bev.deploy.quantize import score_graph  # noqa: E402
 from bev.deploy.quantize import frames as frames_module  # noqa: E402
-from bev.deploy.quantize import score_graph
 from bev.deploy.quantize.command import add_arguments, check_arguments, reduce_file  # noqa: E402
 from bev.deploy.quantize.score import main_score  # noqa: E402
 from bev.engine import load_config  # noqa: E402
