@@ -20,7 +20,7 @@ from bev.geometry.frustum import DepthBins, frustum_points
 from bev.geometry.mirror import mirror_cameras
 from bev.models.view.bevdet_depth_view import BEVDetDepthView, sensor_numbers
 from bev.models.view.depth_net import DepthNet, camera_numbers
-from bev.models.view.lift_splat import LiftSplat
+from bev.models.view.lift_splat import Splat
 from bev.models.view.published_lift import PublishedLiftSplat
 from bev.ops.bev_pool import PoolRuns, plan_pool
 from bev.ops.exporting import plugins_asked
@@ -101,9 +101,15 @@ def spec_of(model: nn.Module, rig: CameraRig) -> CalibrationSpec:
     Raises:
         ValueError: a view transform that the checkpoint gave another frustum than its configuration.
     """
-    view = getattr(model, "img_view_transformer", None)
+    view = _view_of(model)
     pool = None if view is None else _pool_of(view)
     return CalibrationSpec(rig.names, _size(rig.image_size_px), pool, getattr(model, "mirror_test", None))
+
+
+def _view_of(model: nn.Module) -> nn.Module | None:
+    """The part of a detector that pools lifted pixels into a grid, in BEVFormer what its queries may begin with."""
+    view = getattr(model, "img_view_transformer", None)
+    return getattr(getattr(model, "pts_bbox_head", None), "lifted", None) if view is None else view
 
 
 def _size(size_px: tuple[int, int]) -> tuple[int, int]:
@@ -111,7 +117,7 @@ def _size(size_px: tuple[int, int]) -> tuple[int, int]:
 
 
 def _pool_of(view: nn.Module) -> dict[str, Any]:
-    if isinstance(view, LiftSplat):
+    if isinstance(view, Splat):
         return {"depth_m": view.depth_m.tolist(), "grid": asdict(view.grid), "stride_px": view.stride_px}
     if not isinstance(view, PublishedLiftSplat):
         raise ValueError(f"view transform {type(view).__name__} has no export form")
@@ -191,7 +197,7 @@ def _cells(rig: CameraRig, pool: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
 
 def tell(model: nn.Module) -> None:
     """Let a detector (a copy of its own for the graph) take its geometry from a :class:`GraphRig`."""
-    view = getattr(model, "img_view_transformer", None)
+    view: Any = _view_of(model)
     if view is None:
         return
     view.plan = _given_pool

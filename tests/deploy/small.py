@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from tests.models import (
     test_detr3d,
     test_detr3d_seeded,
     test_lift_splat,
+    test_lifted_queries,
     test_published_lift,
 )
 from tests.models.rigs import random_batch
@@ -152,6 +154,11 @@ def bevformer() -> Exportable:
     return _second_frame(test_bevformer.detector())
 
 
+def bevformer_lifted() -> Exportable:
+    """The same whose queries begin with lifted image features."""
+    return _second_frame(test_lifted_queries.detector())
+
+
 def streampetr() -> Exportable:
     """Both frames, as :func:`bevformer`."""
     return _second_frame(test_streampetr._detector())
@@ -236,9 +243,9 @@ def example(name: str) -> Exportable:
 
 
 def dense(base: str) -> Exportable:
-    """Two pictures of a 2D detector of ``configs/_base_/model``, narrow."""
+    """Two pictures of the 2D detector of a configuration, narrow."""
     torch.manual_seed(0)
-    node = _in_wide_groups(test_dense.small(load_config(REPO_ROOT / f"configs/_base_/model/{base}.py").model))
+    node = _in_wide_groups(test_dense.small(load_config(dense_config(base)).model))
     model = MODELS.build(node)
     for part in model.head.modules():  # a fresh head is made to find nothing
         if isinstance(part, nn.Conv2d):
@@ -249,6 +256,12 @@ def dense(base: str) -> Exportable:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
     return Exportable(settle(model, images), images, None, {})
+
+
+def dense_config(name: str) -> Path:
+    """``configs/_base_/model/NAME.py``, or ``configs/FAMILY/NAME.py``."""
+    (path,) = REPO_ROOT.glob(f"configs/*/{name}.py" if name.endswith("_coco") else f"configs/_base_/model/{name}.py")
+    return path
 
 
 def _in_wide_groups(node: Any) -> Any:

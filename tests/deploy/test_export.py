@@ -29,12 +29,12 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 FURTHER = (
-    *("bevdet_published", "bevdet4d", "bevdepth", "segmenter", "bevformer", "streampetr", "petr"),
+    *("bevdet_published", "bevdet4d", "bevdepth", "segmenter", "bevformer", "bevformer_lifted", "streampetr", "petr"),
     *("detr3d_dcn", "detr3d_vovnet", "detr3d_swin", "detr3d_seeded", "bevdet_depth", "bevdepth_trunk"),
 )
 DENSE = tuple(f"dense:{name}" for name in (
     *("retinanet_r50", "fcos_r50", "atss_r50", "gfl_r50", "tood_r50", "ppyoloe", "picodet", "efficientdet_d0"),
-    *("one_to_one", "yolov3", "yolov3_tiny", "yolov5", "yolov7", "ssd300"),
+    *("ppyoloe_crn", "picodet_lcnet_coco", "one_to_one", "yolov3", "yolov3_tiny", "yolov5", "yolov7", "ssd300"),
 ))
 # Each takes several seconds to export: BEV_EXPORT_ALL=1 writes the further ones, too.
 FAMILIES = ("yolox", "bevdet", "detr3d", *((*FURTHER, *DENSE) if os.environ.get("BEV_EXPORT_ALL") else ()))

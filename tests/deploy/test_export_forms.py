@@ -58,8 +58,7 @@ def proven() -> set[str]:
     found: set[str] = set()
     for name in {*FAMILIES, *FURTHER, *DENSE}:
         if name.startswith("dense:"):
-            base = REPO_ROOT / f"configs/_base_/model/{name.removeprefix('dense:')}.py"
-            found |= set(parts(narrow(load_config(base).model)))
+            found |= set(parts(narrow(load_config(small.dense_config(name.removeprefix("dense:"))).model)))
             continue
         for module in small.example(name).model.modules():
             found.add(type(module).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from bev.deploy.export import check_operators  # noqa: E402
+from bev.deploy.facts import METADATA, GraphFacts, describe  # noqa: E402
 from bev.deploy.quantize import (  # noqa: E402
     Network,
     OutputError,
@@ -307,5 +309,7 @@ def test_tensorrt_rtx_builds(model: Any, quantized: Quantized, tmp_path: Path) -
     pytest.importorskip("tensorrt_rtx_bindings", exc_type=ImportError)
     graphs = {"half": to_half(model)[0], "int8": quantized.graph(), "mixed": mixed_graph(quantized, ["block.one"])}
     for name, graph in graphs.items():
+        described = describe(GraphFacts(tuple(i.name for i in graph.graph.input), (), {}, None, False), None)
+        graph.metadata_props.add(key=METADATA, value=json.dumps(described))
         onnx.save(graph, tmp_path / f"{name}.onnx")
         assert build_engine(tmp_path / f"{name}.onnx", tmp_path / f"{name}.engine").stat().st_size > 1000

@@ -92,13 +92,14 @@ def test_attention_of_one_product_or_three(same: str) -> None:
 
 
 def test_report_of_what_each_change_is_worth() -> None:
-    """A head of two branches after a norm: fewer nodes with every step, the same numbers."""
+    """A head of two branches after a norm: fewer nodes at the end, none more on the way, the same numbers."""
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     example = replace(small.yolox(), images=small.yolox().images[:1])
     steps = surgery_report(example, runs=1)
     assert [step.name for step in steps] == ["as trained", *(STEPS[n] for n in ("fold_norms", *_LATE))]
     nodes = [step.nodes for step in steps]
-    assert nodes[0] > nodes[1] >= nodes[2] > nodes[3] and all(step.moved < 1e-5 for step in steps)
+    # The exporter itself drops norms behind convolutions.
+    assert nodes[0] >= nodes[1] >= nodes[2] > nodes[3] and all(step.moved < 1e-5 for step in steps)
     assert steps[0].gflops is not None and steps[-1].gflops == pytest.approx(steps[0].gflops)
     assert len(table(steps).splitlines()) == 2 + len(steps)

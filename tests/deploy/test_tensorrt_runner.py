@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -228,6 +229,7 @@ def test_the_cuda_runtime_says_why_there_is_no_gpu() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_layer_on_a_gpu() -> None:
     """Copies there and back, pinned memory, events, a captured copy."""
     from bev.deploy.cuda import Cuda, host_array

@@ -63,7 +63,7 @@ class Splat(nn.Module):
 
     def with_rays(self, bev: Tensor) -> Tensor:
         """(B, C, Y, X) -> the same with the directions, where they are asked for."""
-        return bev if self.rays is None else torch.cat([bev, self.rays.to(bev).expand(len(bev), -1, -1, -1)], 1)
+        return bev if self.rays is None else torch.cat([bev, self.rays.to(bev).expand(bev.shape[0], -1, -1, -1)], 1)
 
     def splat(self, depth: Tensor, context: Tensor, rig: CameraRig) -> Tensor:
         """(B, N, H, W, D) weights and (B, N, H, W, C) features -> (B, C * Z, Y, X)."""
