@@ -42,6 +42,7 @@ _NARROW: dict[str, dict[str, Any]] = {
     "Darknet53": {"width": 0.125, "blocks": (1, 1, 1, 1, 1)},
     "TinyDarknet": {"width": 0.125},
     "SSDVGG": {"width": 0.125},
+    "LCNet": {"width": 0.25},
     "ESNet": {"width": 0.25},
     "EfficientNet": {"variant": "lite0"},
     "YOLOXPAFPN": {"in_channels": (32, 64, 128), "depth": 0.33, "out_channels": 64},
