@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bev.models.detectors.bev_segmenter import BEVSegmenter
-from bev.models.detectors.dense import DenseDetector
+from bev.models.detectors.dense import DenseDetector, in_picture, sizes_in_network
 from bev.models.detectors.lift_splat import BEVDet
 from bev.models.heads.center_head import CenterHead
 from bev.models.heads.center_point_head import CenterPointHead
@@ -20,7 +20,7 @@ from bev.models.heads.dense.decoder import DenseDecoder
 from bev.models.heads.query_head import QueryHead
 from bev.ops.circle_nms import circle_nms
 from bev.registry import MODELS
-from bev.structures import Boxes2D, Boxes3D
+from bev.structures import Boxes2D, Boxes3D, ImageBatch
 from bev.structures.boxes3d import Frame
 
 _RULE = ("score_threshold", "nms_iou", "max_boxes", "clip", "voting", "suppression")
@@ -121,3 +121,10 @@ def boxes2d_of(
         rows = (arrays[name][i][valid] for name in ("boxes", "label", "score"))
         found.append(rule.suppress(Boxes2D(*rows), size))
     return found
+
+
+def picture_boxes_of(outputs: Mapping[str, Any], settings: Mapping[str, Any], batch: ImageBatch) -> list[Boxes2D]:
+    """A dense graph's outputs -> boxes in the px of each file's picture, within it, as the detector's ``predict``."""
+    found = boxes2d_of(outputs, settings, sizes_in_network(batch))
+    matrices = torch.linalg.inv(batch.network_from_picture.cpu())
+    return [in_picture(boxes, matrix, size) for boxes, matrix, size in zip(found, matrices, batch.picture_px)]

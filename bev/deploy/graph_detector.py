@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from bev.deploy.calibration import facts_of
 from bev.deploy.export import ExportError
-from bev.deploy.finish import boxes2d_of, boxes3d_of
+from bev.deploy.finish import boxes3d_of, picture_boxes_of
 from bev.deploy.graph import NEXT, STATE
 from bev.deploy.runtime import Arrays, OnnxRunner
 from bev.models.detectors.base import Detector, State
-from bev.models.detectors.dense import in_picture, sizes_in_network
 from bev.models.detectors.frame_stream import FrameStream
 from bev.models.detectors.temporal import TemporalDetector
 from bev.models.motion import Motion
@@ -82,9 +81,7 @@ class GraphDetector(Detector):
         """As the detector's own ``predict``."""
         if isinstance(batch, ImageBatch):
             self._check_size(batch.images)
-            found = boxes2d_of(self(batch.images), self.runner.facts.finish, sizes_in_network(batch))
-            matrices = torch.linalg.inv(batch.network_from_picture)
-            return [in_picture(*row) for row in zip(found, matrices, batch.picture_px)]
+            return picture_boxes_of(self(batch.images), self.runner.facts.finish, batch)
         return self.decode(self(batch.images, batch.rig))
 
     def _check_size(self, images: Tensor) -> None:

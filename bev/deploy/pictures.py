@@ -13,9 +13,8 @@ import torch
 from bev.data.detection2d.letterbox import letterbox
 from bev.data.detection2d.picture import PAD_VALUE
 from bev.deploy.facts import ExportError, WrongKind
-from bev.deploy.finish import boxes2d_of
+from bev.deploy.finish import picture_boxes_of
 from bev.deploy.runtime import open_runner
-from bev.models.detectors.dense import in_picture, sizes_in_network
 from bev.structures import Boxes2D, ImageBatch
 
 STAGES = ("prepare", "network", "finish")
@@ -85,9 +84,7 @@ class PicturePipeline:
         start = time.perf_counter()
         outputs = self._run({"images": np.ascontiguousarray(batch.images.cpu().numpy())})
         done = time.perf_counter()
-        found = boxes2d_of(outputs, self.facts.finish, sizes_in_network(batch))
-        matrices = torch.linalg.inv(batch.network_from_picture.cpu())
-        boxes = [in_picture(b, matrix, size) for b, matrix, size in zip(found, matrices, batch.picture_px)]
+        boxes = picture_boxes_of(outputs, self.facts.finish, batch)
         self.times_ms |= {"network": 1e3 * (done - start), "finish": 1e3 * (time.perf_counter() - done)}
         return boxes
 

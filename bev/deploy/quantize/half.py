@@ -113,6 +113,7 @@ class _Rewriter:
         self.readers: dict[str, set[int]] = {name: set() for name in network.initializers}
 
     def run(self) -> None:
+        """Rewrite the nodes of ``model`` in place."""
         graph = self.model.graph
         for node in list(graph.node):
             self._rewire(node)

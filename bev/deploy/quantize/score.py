@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
-from bev.deploy.finish import boxes2d_of, boxes3d_of
+from bev.deploy.finish import boxes3d_of, picture_boxes_of
 from bev.deploy.quantize.frames import GraphFrames
-from bev.models.detectors.dense import in_picture, sizes_in_network
 from bev.registry import METRICS
 
 Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -55,6 +53,4 @@ def main_score(metrics: Mapping[str, Any]) -> float:
 def _boxes(batch: Any, outputs: Mapping[str, np.ndarray], finish: Mapping[str, Any]) -> list[Any]:
     if finish["kind"] != "dense":
         return list(boxes3d_of(outputs, finish))
-    found = boxes2d_of(outputs, finish, sizes_in_network(batch))
-    matrices = torch.linalg.inv(batch.network_from_picture)
-    return [in_picture(boxes, matrix, size) for boxes, matrix, size in zip(found, matrices, batch.picture_px)]
+    return list(picture_boxes_of(outputs, finish, batch))

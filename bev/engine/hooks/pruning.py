@@ -73,6 +73,7 @@ class PruningHook(Hook):
         self.masks: dict[str, Tensor] = {}
 
     def before_train(self, runner: Any) -> None:
+        """Choose weights and steps. Raises CheckpointError: a resumed run's masks are of other layers."""
         self._weights = pruned_weights(runner.detector, self.keep)
         total = runner.train_loop.max_iters
         first, last = round(self.begin * total), max(round(self.end * total), 1)

@@ -52,6 +52,7 @@ class QuantizationHook(Hook):
         self.limits: dict[str, Tensor] = {}
 
     def before_train(self, runner: Any) -> None:
+        """Choose thresholds, unless the checkpoint has them. Raises ConfigError: it lacks some layer's."""
         layers = rounded_layers(runner.detector, self.keep)
         if not self.limits:
             self.limits = self._choose(runner, layers)
