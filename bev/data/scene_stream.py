@@ -1,9 +1,9 @@
 """Batches that walk through recordings in order, for models that carry a state from frame to frame.
 
-Row r of every batch follows one recording from its first frame to its last, then takes the next one; the rows are at
-different places of different recordings. ``Draw.starts`` (``Batch.starts``) is True on the first frame of a recording:
-there, and only there, the state of row r is not the past of its frame. This is StreamPETR's and BEVDet4D-longterm's way
-of training at any batch size, with nothing kept in worker processes.
+Row r of every batch follows one recording (or several that take turns) from its first frame to its last, then takes
+the next one; the rows are at different places of different recordings. ``Draw.starts`` (``Batch.starts``) is True on
+the first frame of a recording: there, and only there, the state of row r is not the past of its frame. This is
+StreamPETR's and BEVDet4D-longterm's way of training at any batch size, with nothing kept in worker processes.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class SceneStreamSampler(_SceneSampler):
         clip_frames: cut recordings into clips of at most so many frames, each with an empty past: more different rows,
             shorter memory. None: whole recordings.
         shuffle: False takes the recordings in order.
+        turns: recordings that take turns in a row, a frame each. Frames of one recording are much alike: a small batch
+            of few recordings, several steps in a row, teaches less than as many frames of more. Every turn costs the
+            memory of one more state.
         rank, world_size: this process of how many.
     """
 
@@ -69,30 +72,34 @@ class SceneStreamSampler(_SceneSampler):
         seed: int = 0,
         clip_frames: int | None = None,
         shuffle: bool = True,
+        turns: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         super().__init__(length, batch_size, seed, rank, world_size)
         if clip_frames is not None and clip_frames < 1:
             raise ValueError(f"clip_frames = {clip_frames} must be positive")
-        self.clip_frames, self.shuffle = clip_frames, shuffle
+        if turns < 1:
+            raise ValueError(f"turns = {turns} must be positive")
+        self.clip_frames, self.shuffle, self.turns = clip_frames, shuffle, turns
         self.start = 0  # first micro-batch to yield; a resumed run sets it
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        supply = self._supply()
-        rows = [next(supply) for _ in range(self.batch_size * self.world_size)]
+        supply, size = self._supply(), self.batch_size * self.world_size
+        rows = [next(supply) for _ in range(size * self.turns)]
         done = [0] * len(rows)  # frames of each row's clip that were handed out
-        mine = range(self.rank * self.batch_size, (self.rank + 1) * self.batch_size)
         batch, wanted = 0, self.start
         while True:
+            first = batch % self.turns * size
+            mine = range(first + self.rank * self.batch_size, first + (self.rank + 1) * self.batch_size)
             if batch >= wanted:
                 yield [
                     Draw(rows[r][1][done[r]], (self.seed, *rows[r][0]), (self.seed, batch), done[r] == 0) for r in mine
                 ]
             batch += 1
-            for r, (_, clip) in enumerate(rows):
+            for r in range(first, first + size):
                 done[r] += 1
-                if done[r] == len(clip):
+                if done[r] == len(rows[r][1]):
                     rows[r], done[r] = next(supply), 0
 
     def _supply(self) -> Iterator[tuple[tuple[int, int], list[int]]]:

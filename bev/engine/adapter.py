@@ -121,12 +121,12 @@ class DetectorAdapter(nn.Module):
         Raises:
             NonFiniteError: a loss term or the gradient is not finite; nothing was updated.
         """
-        before = None if self.training_stream is None else self.training_stream.past
+        before = () if self.training_stream is None else self.training_stream.pasts
         try:
             return self._step(data, optim_wrapper)
         except NonFiniteError:
             if self.training_stream is not None:
-                self.training_stream.past = before
+                self.training_stream.pasts = before
             raise
 
     def _step(self, data: Batch | Sequence[Batch], optim_wrapper: OptimWrapper) -> dict[str, Tensor]:

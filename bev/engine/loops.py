@@ -110,6 +110,8 @@ class TrainLoop(BaseLoop):
         runner.call_hook("before_train")
         if self.steps_done and self._validation_due() and self.steps_done not in runner.validated_steps:
             self._validate()
+        if (memory := runner.model.training_stream) is not None:
+            memory.reach = getattr(self.dataloader.batch_sampler, "turns", 1)
         batches = stream(self.dataloader, self.steps_done * self.micro_batches)
         restore_random_state(runner)
         runner.model.train()

@@ -54,7 +54,7 @@ model = dict(
         image_head=dict(in_channels=48, hidden_channels=48, ground_m=None), weights=dict(depth=0.0)
     ),
 )
-train_dataloader = dict(batch_size=1, sampler=dict(type="SceneStreamSampler"))
+train_dataloader = dict(batch_size=1, sampler=dict(type="SceneStreamSampler", turns=16))
 val_dataloader = dict(batch_size=4, sampler=dict(type="SceneEvalSampler"))
 test_dataloader = val_dataloader
 # A CenterPoint head is convolutions, too.

@@ -184,19 +184,19 @@ class StreamPETRHead(StreamingHead):
         rig: CameraRig,
         state: Mapping[str, Tensor] | None,
         boxes: Sequence[Boxes3D],
-        avg_factor: Tensor,
+        avg_factors: Mapping[str, Tensor],
         **hints: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Losses of ``QueryHead`` and, with denoising, ``dn.loss_cls`` and ``dn.loss_bbox``; see ``StreamingHead``."""
         noisy = None if self.denoising is None else self.denoising.draw(boxes, self.num_classes)
         outputs = self._detect(features[0], rig, state, None, noisy, **hints)
         if noisy is None:
-            return self.loss(outputs, boxes, avg_factor), outputs
+            return self.loss(outputs, boxes, avg_factors["boxes"]), outputs
         count = noisy.label.shape[1]
         logits, code = outputs["cls_logits"], outputs["box_code"]
-        restored = self.restoring_loss(logits[:, :, :count], code[:, :, :count], noisy, boxes, avg_factor)
+        restored = self.restoring_loss(logits[:, :, :count], code[:, :, :count], noisy, boxes, avg_factors["boxes"])
         outputs = {"cls_logits": logits[:, :, count:], "box_code": code[:, :, count:], "state": outputs["state"]}
-        return {**self.loss(outputs, boxes, avg_factor), **restored}, outputs
+        return {**self.loss(outputs, boxes, avg_factors["boxes"]), **restored}, outputs
 
     def restoring_loss(
         self, logits: Tensor, code: Tensor, noisy: NoisyQueries, boxes: Sequence[Boxes3D], avg_factor: Tensor

@@ -81,10 +81,10 @@ def _stream(count: int, start: int = 0, **options: Any) -> list[list[Draw]]:
     return list(islice(sampler, count))
 
 
-@pytest.mark.parametrize("clip_frames", [None, 2])
-def test_rows_walk_through_scenes_in_order(clip_frames: int | None) -> None:
-    batches = _stream(60, clip_frames=clip_frames)
-    for row in zip(*batches):
+@pytest.mark.parametrize(("clip_frames", "turns"), [(None, 1), (2, 1), (None, 3), (2, 2)])
+def test_rows_walk_through_scenes_in_order(clip_frames: int | None, turns: int) -> None:
+    batches = _stream(60, clip_frames=clip_frames, turns=turns)
+    for row in (row for turn in range(turns) for row in zip(*batches[turn::turns])):
         for before, now in zip(row, row[1:]):
             continues = now.index == before.index + 1 and SCENES[now.index] == SCENES[before.index]
             # A recording may follow itself; it is then marked as a start and begins at its first frame.
@@ -92,7 +92,7 @@ def test_rows_walk_through_scenes_in_order(clip_frames: int | None) -> None:
             assert now.starts or now.seed == before.seed
             if now.starts and clip_frames is None:
                 assert now.index == SCENES.index(SCENES[now.index])
-    assert all(draw.starts for draw in batches[0])
+    assert all(draw.starts for batch in batches[:turns] for draw in batch)
     assert len({d.batch_seed for b in batches for d in b}) == 60
     # Every epoch reads every frame once.
     seen = [(d.seed[1], d.index) for b in batches for d in b]
@@ -101,12 +101,12 @@ def test_rows_walk_through_scenes_in_order(clip_frames: int | None) -> None:
         assert sorted(i for e, i in seen if e == epoch) == list(range(len(SCENES)))
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_together_read_the_large_batch_and_resume(world_size: int) -> None:
-    large = _stream(20, batch_size=2 * world_size)
-    ranks = [_stream(20, rank=r, world_size=world_size) for r in range(world_size)]
+@pytest.mark.parametrize(("world_size", "turns"), [(2, 1), (3, 1), (2, 3)])
+def test_processes_together_read_the_large_batch_and_resume(world_size: int, turns: int) -> None:
+    large = _stream(20, batch_size=2 * world_size, turns=turns)
+    ranks = [_stream(20, rank=r, world_size=world_size, turns=turns) for r in range(world_size)]
     assert large == [sum((rank[step] for rank in ranks), []) for step in range(20)]
-    assert _stream(12, start=8, rank=1, world_size=world_size) == ranks[1][8:]
+    assert _stream(12, start=8, rank=1, world_size=world_size, turns=turns) == ranks[1][8:]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
@@ -133,6 +133,8 @@ def test_wrong_use_is_named() -> None:
         next(iter(SceneStreamSampler(13, 1)))
     with pytest.raises(ValueError, match="clip_frames"):
         SceneStreamSampler(13, 1, clip_frames=0)
+    with pytest.raises(ValueError, match="turns"):
+        SceneStreamSampler(13, 1, turns=0)
     with pytest.raises(ValueError, match="data set of 0"):
         SceneEvalSampler(0, 1)
 

@@ -127,8 +127,51 @@ def test_a_memory_goes_through_a_checkpoint() -> None:
         other.load_state_dict(stream.state_dict())
         for name, value in stream.enter(second).items():
             assert torch.equal(value, other.enter(second)[name])
+        other.load_state_dict(stream.state_dict()[0])  # as checkpoints were when one batch was remembered
+        assert other.enter(second)["continues"].all()
     other.load_state_dict(None)
-    assert other.state_dict() is None
+    assert other.state_dict() == []
+
+
+def test_recordings_that_take_turns_are_each_continued() -> None:
+    """Two recordings, frame about: the second frame of each continues its own first, as if it had been alone."""
+    (first, second), (other_first, other_second) = frames(batch=1), frames(batch=1)
+    other_first, other_second = (
+        replace(f, scenes=["other"], images=f.images.flip(-1)) for f in (other_first, other_second)
+    )
+    model = detector().eval()
+    stream, alone, other_alone = FrameStream(model, reach=2), FrameStream(model), FrameStream(model)
+    starting, going_on = torch.tensor([True]), torch.tensor([False])
+    with torch.no_grad():
+        for frame, single, starts in (
+            (first, alone, starting),
+            (other_first, other_alone, starting),
+            (second, alone, going_on),
+            (other_second, other_alone, going_on),
+        ):
+            ours = stream.forward(replace(frame, starts=starts))
+            theirs = single.forward(replace(frame, starts=starts))
+            torch.testing.assert_close(ours["box_code"], theirs["box_code"], atol=0, rtol=0)
+    assert stream.continued == 2 and alone.continued == other_alone.continued == 1
+    forgetful = FrameStream(model)
+    with torch.no_grad():
+        forgetful.forward(replace(first, starts=starting))
+        forgetful.forward(replace(other_first, starts=starting))
+        assert not forgetful.enter(replace(second, starts=going_on))["continues"].any()
+
+
+def test_rows_of_one_batch_may_continue_different_batches() -> None:
+    first, second = frames(batch=2)
+    model = detector().eval()
+    stream, whole = FrameStream(model, reach=2), FrameStream(model)
+    with torch.no_grad():
+        for row in range(2):
+            stream.remember(replace(rows(first, [row]), starts=torch.tensor([True])))
+        whole.remember(first)
+        ours, theirs = stream.enter(replace(second, starts=None)), whole.enter(replace(second, starts=None))
+    assert ours["continues"].all()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-5)
 
 
 def test_scaled_and_mirrored_worlds_stream_like_the_true_one() -> None:

@@ -25,6 +25,9 @@ FEATURES, METRES = {"atol": 5e-5, "rtol": 1e-4}, {"atol": 5e-4, "rtol": 1e-5}
 # biases have no gradient but rounding. Self-attention begins with content that is zero: the gradients of its query and
 # key weights are mostly rounding (the published code in float64 and float32 differs by 3 % there, else by .23 %).
 GRADIENT, SELF_ATTENTION_GRADIENT = 4e-3, 5e-2
+# The first layer's are nothing but rounding: one and two threads differ by five times the published gradient. It grows
+# with what is summed up there, which the gradient of the same projection's bias has the size of.
+ROUNDING_ALONE, ROUNDING = "layers.0.attentions.0.attn.in_proj_weight", 1e-4
 
 
 def _transformer(config: dict[str, Any]) -> GlobalTransformer:
@@ -93,7 +96,13 @@ def test_losses_and_gradients(loaded: tuple[Golden, PETRHead, CameraRig]) -> Non
     boxes, outputs = _truth(golden), _outputs(golden, head.train(), rig)
     assert_losses(head.loss(outputs, boxes, head.count_targets(boxes)), golden.group("out.loss")).backward()
     leaves = {"in.feat": golden["in.feat"], **dict(head.named_parameters())}
-    for name, expected in golden.group("grad").items():
+    published = golden.group("grad")
+    for name, expected in published.items():
+        if name.endswith(ROUNDING_ALONE):
+            floor = ROUNDING * published[name.replace("weight", "bias")].abs().max()
+            assert expected.abs().max() < floor, f"gradient of {name} is more than rounding"
+            assert leaves[name].grad.abs().max() < floor, f"gradient of {name} should be rounding alone"
+            continue
         share = SELF_ATTENTION_GRADIENT if "attentions.0.attn.in_proj" in name else GRADIENT
         error = (leaves[name].grad - expected).abs().max()
         assert error <= share * expected.abs().max() + 5e-5, f"gradient of {name} is off by {error}"

@@ -104,7 +104,7 @@ class QueryDetector(ImageEncoder, Detector):
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
         """``boxes``: pairs that matching will make; with image supervision what that counts."""
-        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch)), **self.image_counts(batch)}
+        return {**self.pts_bbox_head.target_counts(ground_truth(batch)), **self.image_counts(batch)}
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """``loss_cls`` and ``loss_bbox`` of the last layer, ``d{i}.loss_cls`` ... of the earlier ones, and those of the

@@ -53,8 +53,8 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         return self.pts_bbox_head.remember(features, rig, state, **self.hints(features, rig))
 
     def target_counts(self, batch: Batch) -> dict[str, Tensor]:
-        """``boxes``: pairs that matching will make; with image supervision what that counts."""
-        return {"boxes": self.pts_bbox_head.count_targets(ground_truth(batch)), **self.image_counts(batch)}
+        """What the head counts, ``boxes`` at least; with image supervision what that counts."""
+        return {**self.pts_bbox_head.target_counts(ground_truth(batch)), **self.image_counts(batch)}
 
     def loss(self, batch: Batch, avg_factors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Terms of the head for the present frame; earlier frames give a state and no gradient."""
@@ -69,7 +69,7 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         maps = self.image_maps(features, batch.rig)
         hints = self.hints(features, batch.rig, maps)
         losses, outputs = self.pts_bbox_head.train_frame(
-            features, batch.rig, state, ground_truth(batch), factors["boxes"], **hints
+            features, batch.rig, state, ground_truth(batch), factors, **hints
         )
         return {**losses, **self.image_losses(maps, batch, factors)}, outputs["state"]
 

@@ -13,6 +13,7 @@ from bev.models.heads.detr3d_seeded import SeededDetr3DHead
 from bev.models.heads.detr3d_transformer import Detr3DTransformer
 from bev.models.heads.image_center_head import ImageCenterHead
 from bev.models.heads.image_supervision import ImageSupervision
+from bev.models.heads.map_proposals import MapProposals
 from bev.models.heads.query_head import QueryHead
 from bev.models.heads.streaming_head import StreamingHead
 from bev.models.heads.two_stage import TwoStageHead
@@ -31,6 +32,7 @@ __all__ = [
     "Detr3DTransformer",
     "ImageCenterHead",
     "ImageSupervision",
+    "MapProposals",
     "Motion",
     "PUBLISHED_TASKS",
     "PerceptionTransformer",

@@ -14,13 +14,14 @@ from bev.models.attention.temporal_self_attention import Compat
 from bev.models.coders import MetricRange, NMSFreeCoder
 from bev.models.heads.bevformer_transformer import PerceptionTransformer
 from bev.models.heads.detr3d_transformer import SeededQueries
+from bev.models.heads.map_proposals import MapProposals
 from bev.models.heads.query_seeds import QuerySeeds
 from bev.models.heads.streaming_head import StreamingHead
 from bev.models.motion import Motion
 from bev.models.view.ego_motion import CAN_BUS, can_bus_vector
 from bev.models.view.lift_splat import LiftedQueries
 from bev.registry import MODELS
-from bev.structures import CameraRig
+from bev.structures import Boxes3D, CameraRig
 
 # Of the learned grid beside lifted queries, whose channels have a variance of 1 and say more at first.
 _LIFTED_STD = 0.02
@@ -59,6 +60,7 @@ class BEVFormerHead(StreamingHead):
             published data pipeline does.
         num_peaks: queries beside the learned ones that begin at peaks of the image heatmaps; not published.
         lifted: what the grid's queries begin with in addition to what is learned; not published.
+        proposals: dense losses on the map, whose peaks begin further queries; not published.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class BEVFormerHead(StreamingHead):
         compat: Compat = "fixed",
         num_peaks: int = 0,
         lifted: LiftedQueries | None = None,
+        proposals: MapProposals | None = None,
     ) -> None:
         num_layers = len(transformer.decoder.layers)
         super().__init__(
@@ -90,6 +93,10 @@ class BEVFormerHead(StreamingHead):
             if lifted.grid.shape[1:] != (rows, columns):
                 raise ValueError(f"lifted: a grid of {lifted.grid.shape[1:]} cells, the encoder has {rows, columns}")
             nn.init.normal_(self.bev_embedding.weight, std=_LIFTED_STD)
+        self.proposals = proposals
+        if proposals is not None and proposals.head.coder.grid.shape[1:] != (rows, columns):
+            there = proposals.head.coder.grid.shape[1:]
+            raise ValueError(f"proposals: a grid of {there} cells, the encoder has {rows, columns}")
         self.num_peaks = num_peaks
         if num_peaks:
             self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
@@ -118,25 +125,67 @@ class BEVFormerHead(StreamingHead):
             rig: calibration with the batch axis.
             state: ``can_bus``, ``continues`` and, after a previous frame, its map ``bev`` (B, Y * X, C). None: a
                 first frame whose motion and heading are 0.
-            seeds: of the image, with ``num_peaks``; those queries come last.
+            seeds: of the image, with ``num_peaks``; those queries follow the learned ones.
             depth: (B, N, H, W, D) distribution in the pixels of the finest level, with ``lifted``.
 
         Returns:
             ``cls_logits`` (layers, B, Q, num_classes), ``box_code`` (layers, B, Q, 10; m, rad, m/s) and ``state``:
             ``bev`` of this frame.
         """
+        return self._detect(features, rig, state, seeds, depth)[0]
+
+    def _detect(
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None,
+        seeds: QuerySeeds | None = None,
+        depth: Tensor | None = None,
+    ) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
+        """Outputs of :meth:`forward`, and the maps of the proposals' head."""
         bev = self.encode(features, rig, state, depth)
         layout = self.transformer.encoder.bev_shape
-        maps = [bev.transpose(1, 2).unflatten(2, layout).unsqueeze(1)]
-        embedding = self.query_embedding.weight
-        seeded = None if seeds is None else self._seeded(seeds)
-        decoded = self.transformer(maps, embedding, rig, self.reg_branches, seeded)
-        return {"cls_logits": self.classify(decoded.queries), "box_code": decoded.code, "state": {"bev": bev}}
-
-    def _seeded(self, seeds: QuerySeeds) -> SeededQueries:
+        image = bev.transpose(1, 2).unflatten(2, layout)
         position_range: MetricRange = self.transformer.refinement  # type: ignore[assignment]
+        begun = [] if seeds is None else [self._seeded(seeds, position_range)]
+        maps: list[dict[str, Tensor]] = []
+        if self.proposals is not None:
+            proposed, maps = self.proposals(image, position_range)
+            begun.append(proposed)
+        seeded = SeededQueries(*(torch.cat(parts, 1) for parts in zip(*begun))) if begun else None
+        embedding = self.query_embedding.weight
+        decoded = self.transformer([image.unsqueeze(1)], embedding, rig, self.reg_branches, seeded)
+        outputs = {"cls_logits": self.classify(decoded.queries), "box_code": decoded.code, "state": {"bev": bev}}
+        return outputs, maps
+
+    def _seeded(self, seeds: QuerySeeds, position_range: MetricRange) -> SeededQueries:
         reference = position_range.from_metric(seeds.point_m).clamp(0, 1)
         return SeededQueries(self.seed_content(seeds.known), self.seed_position(seeds.point_m), reference)
+
+    @property
+    def num_matched(self) -> int:
+        """Queries of a frame that may be matched: learned ones, peaks of the images, peaks of the map."""
+        return super().num_matched + (0 if self.proposals is None else self.proposals.count)
+
+    def target_counts(self, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
+        """Of ``QueryHead`` and of the proposals."""
+        dense = {} if self.proposals is None else self.proposals.target_counts(boxes)
+        return {**super().target_counts(boxes), **dense}
+
+    def train_frame(
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None,
+        boxes: Sequence[Boxes3D],
+        avg_factors: Mapping[str, Tensor],
+        **hints: Any,
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Losses of ``QueryHead`` and, with proposals, ``map.loss_heatmap`` and ``map.loss_bbox``; see
+        ``StreamingHead``."""
+        outputs, maps = self._detect(features, rig, state, **hints)
+        dense = {} if self.proposals is None else self.proposals.loss(maps, boxes, avg_factors)
+        return {**self.loss(outputs, boxes, avg_factors["boxes"]), **dense}, outputs
 
     def remember(
         self, features: Sequence[Tensor], rig: CameraRig, state: Mapping[str, Tensor] | None, **hints: Any

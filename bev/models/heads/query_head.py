@@ -90,6 +90,10 @@ class QueryHead(nn.Module):
         """Scalar float: pairs that matching will make, over the batch."""
         return torch.tensor(float(sum(min(len(b), self.num_matched) for b in boxes)), device=self.code_weights.device)
 
+    def target_counts(self, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
+        """What the losses divide by: ``boxes``, see :meth:`count_targets`."""
+        return {"boxes": self.count_targets(boxes)}
+
     def loss(self, outputs: dict[str, Tensor], boxes: Sequence[Boxes3D], avg_factor: Tensor) -> dict[str, Tensor]:
         """Losses of every layer: the last one's plain, the others' under ``d0.``, ``d1.`` ...
 

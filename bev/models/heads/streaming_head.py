@@ -36,7 +36,7 @@ class StreamingHead(QueryHead):
         rig: CameraRig,
         state: Mapping[str, Tensor] | None,
         boxes: Sequence[Boxes3D],
-        avg_factor: Tensor,
+        avg_factors: Mapping[str, Tensor],
         **hints: Any,
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Losses and outputs of one training frame; a head with queries for training alone adds them here.
@@ -44,8 +44,8 @@ class StreamingHead(QueryHead):
         Args:
             features, rig, state: as of ``forward``.
             boxes: ground truth, one entry a frame.
-            avg_factor: scalar, as of ``loss``.
+            avg_factors: entries of ``target_counts``, scalars.
             hints: what else ``forward`` takes, see ``ImageEncoder.hints``.
         """
         outputs = self(features, rig, state, **hints)
-        return self.loss(outputs, boxes, avg_factor), outputs
+        return self.loss(outputs, boxes, avg_factors["boxes"]), outputs

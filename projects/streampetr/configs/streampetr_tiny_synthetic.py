@@ -52,7 +52,7 @@ model = dict(
     ),
 )
 
-train_dataloader = dict(batch_size=1, sampler=dict(type="SceneStreamSampler"))
+train_dataloader = dict(batch_size=1, sampler=dict(type="SceneStreamSampler", turns=16))
 val_dataloader = dict(batch_size=4, sampler=dict(type="SceneEvalSampler"))
 test_dataloader = val_dataloader
 train_cfg = dict(max_steps=6000)
