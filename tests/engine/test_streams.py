@@ -18,6 +18,7 @@ from tests.paths import REPO_ROOT
 
 CONFIG = REPO_ROOT / "tests" / "engine" / "toy_temporal_config.py"
 HARD = ("model.dropout=0.3", "optim_wrapper.accumulative_counts=3", "default_hooks.checkpoint.interval=1")
+HARD += ("train_dataloader.sampler.turns=2",)
 
 
 def _validated(work_dir: Path) -> list[dict[str, float]]:
@@ -25,17 +26,19 @@ def _validated(work_dir: Path) -> list[dict[str, float]]:
     return [row for row in rows if row["mode"] == "val"]
 
 
-def test_training_carries_the_memory_from_step_to_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [1, 2])
+def test_training_carries_the_memory_from_step_to_step(tmp_path: Path, turns: int) -> None:
     """The weights after 12 steps are those of a loop written out by hand, and not those without a memory."""
     options = ("optim_wrapper.optimizer.type=SGD", "optim_wrapper.clip_grad=None", "param_scheduler=[]")
     options += ("custom_hooks=[]", "optim_wrapper.optimizer.lr=0.01", "optim_wrapper.optimizer.weight_decay=0")
+    options += (f"train_dataloader.sampler.turns={turns}",)
     trained = run_here(tmp_path / "run", *options, config=CONFIG)["state_dict"]
     for carried in (True, False):
         torch.manual_seed(0)
         model = ToyMemory().train()
-        cfg = dict(dataset=ToyRecordings(), batch_size=2, sampler=dict(type="SceneStreamSampler"))
+        cfg = dict(dataset=ToyRecordings(), batch_size=2, sampler=dict(type="SceneStreamSampler", turns=turns))
         batches = stream(build_dataloader(cfg, "train_dataloader", seed=0, train=True), 0)
-        optimizer, memory = torch.optim.SGD(model.parameters(), lr=0.01), FrameStream(model)
+        optimizer, memory = torch.optim.SGD(model.parameters(), lr=0.01), FrameStream(model, turns)
         for _, batch in zip(range(12), batches):
             optimizer.zero_grad()
             sum((memory if carried else model).loss(batch).values()).backward()
