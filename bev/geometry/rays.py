@@ -28,7 +28,9 @@ def ray(point_m: Tensor) -> tuple[Tensor, Tensor]:
     """
     x, y = point_m[..., 0], point_m[..., 1]
     azimuth = torch.atan2(y, x)
-    return torch.stack([azimuth.cos(), azimuth.sin()], -1), torch.hypot(x, y).clamp(min=MIN_RANGE_M)
+    # Not torch.hypot, which has no ONNX form.
+    range_m = (x.square() + y.square()).clamp(min=MIN_RANGE_M**2).sqrt()
+    return torch.stack([azimuth.cos(), azimuth.sin()], -1), range_m
 
 
 def rotate(xy: Tensor, direction: Tensor) -> Tensor:

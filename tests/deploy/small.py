@@ -34,6 +34,7 @@ from tests.models import (
     test_detr3d_seeded,
     test_lift_splat,
     test_lifted_queries,
+    test_map_proposals,
     test_published_lift,
 )
 from tests.models.rigs import random_batch
@@ -157,6 +158,11 @@ def bevformer() -> Exportable:
 def bevformer_lifted() -> Exportable:
     """The same whose queries begin with lifted image features."""
     return _second_frame(test_lifted_queries.detector())
+
+
+def bevformer_proposals() -> Exportable:
+    """The same with queries that begin at peaks of the map."""
+    return _second_frame(test_map_proposals.detector())
 
 
 def streampetr() -> Exportable:

@@ -29,8 +29,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 FURTHER = (
-    *("bevdet_published", "bevdet4d", "bevdepth", "segmenter", "bevformer", "bevformer_lifted", "streampetr", "petr"),
-    *("detr3d_dcn", "detr3d_vovnet", "detr3d_swin", "detr3d_seeded", "bevdet_depth", "bevdepth_trunk"),
+    *("bevdet_published", "bevdet4d", "bevdepth", "segmenter", "bevformer", "bevformer_lifted", "bevformer_proposals"),
+    *("streampetr", "petr", "detr3d_dcn", "detr3d_vovnet", "detr3d_swin", "detr3d_seeded", "bevdet_depth"),
+    "bevdepth_trunk",
 )
 DENSE = tuple(f"dense:{name}" for name in (
     *("retinanet_r50", "fcos_r50", "atss_r50", "gfl_r50", "tood_r50", "ppyoloe", "picodet", "efficientdet_d0"),
@@ -91,7 +92,8 @@ def test_another_batch(written: _Written) -> None:
             rig = _frame(example.rig, i)
             inputs |= {name: value.numpy() for name, value in facts_of(rig, runner.facts.calibration).items()}
         alone, name = runner(inputs), "score" if "score" in together else "probability"
-        np.testing.assert_allclose(alone[name][0], together[name][i], atol=1e-5)
+        # Candidates of nearly the same score may change places with the rounding of another batch.
+        np.testing.assert_allclose(np.sort(alone[name][0], 0), np.sort(together[name][i], 0), atol=1e-5)
     assert runner.more == {"git": "abc"}
 
 

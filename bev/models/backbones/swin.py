@@ -37,9 +37,10 @@ class WindowAttention(nn.Module):
         """(B * W, T, C) tokens of W windows, and (W, T, T) what to add to their attention -> (B * W, T, C)."""
         query, key, value = self.qkv(tokens).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+        windows = tokens.shape[0]  # not len(): an exported batch would become a constant
         if mask is not None:
-            bias = (bias + mask[:, None]).repeat(len(tokens) // len(mask), 1, 1, 1)
-        mixed = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype).expand(len(tokens), -1, -1, -1))
+            bias = (bias + mask[:, None]).repeat(windows // mask.shape[0], 1, 1, 1)
+        mixed = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype).expand(windows, -1, -1, -1))
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 

@@ -120,14 +120,16 @@ class ImageCenterHead(nn.Module):
         return (probability * self.log_depth).sum(-1)
 
     def seeds(self, maps: CenterMaps, rig: CameraRig, count: int) -> Seeds:
-        """The ``count`` highest local maxima of all cameras, lifted with their predicted depth. Not differentiable."""
+        """The ``count`` highest local maxima of all cameras (then the highest other pixels), lifted with their predicted
+        depth. Not differentiable."""
         heat = maps.heatmap.detach().sigmoid()
         score, label = heat.max(2)
-        score = torch.where(F.max_pool2d(score, 3, 1, 1) == score, score, 0.0)
+        # What is no maximum comes after all that are, in its own order: equal scores would be chosen by chance.
+        score = torch.where(F.max_pool2d(score, 3, 1, 1) == score, score, score - 1)
         pixel = score.flatten(1).topk(min(count, score[0].numel())).indices
         cameras, height, width = score.shape[1:]
         camera, row, column = pixel // (height * width), pixel // width % height, pixel % width
-        batch = torch.arange(len(pixel), device=pixel.device)[:, None]
+        batch = torch.arange(pixel.shape[0], device=pixel.device)[:, None]
         offset = maps.offset.detach()[batch, camera, :, row, column]
         probability = heat[batch, camera, :, row, column]
         pixels_px = (torch.stack([column, row], -1) + 0.5 + offset) * self.stride_px

@@ -67,8 +67,10 @@ class MapProposals(nn.Module):
     def _peaks(self, heatmap: Tensor) -> tuple[Tensor, Tensor]:
         """(B, K, Y, X) logits -> scores and flat places (class, row, column) of the highest local maxima, (B, S)."""
         heat = heatmap.float().sigmoid()
-        peaks = torch.where(F.max_pool2d(heat, 3, 1, 1) == heat, heat, 0.0).flatten(1)
-        return peaks.topk(min(self.count, peaks.shape[1]))
+        # What is no maximum comes after all that are, in its own order: equal scores would be chosen by chance.
+        peaks = torch.where(F.max_pool2d(heat, 3, 1, 1) == heat, heat, heat - 1).flatten(1)
+        index = peaks.topk(min(self.count, peaks.shape[1])).indices
+        return heat.flatten(1).gather(1, index), index
 
     def _centers_m(self, maps: Mapping[str, Tensor], cell: Tensor, channel: Tensor) -> Tensor:
         """(B, S, 3) centres of the boxes that the cells tell of; without gradient."""
