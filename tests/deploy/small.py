@@ -210,7 +210,7 @@ def bevdet_depth() -> Exportable:
 def bevdepth_trunk() -> Exportable:
     """The shipped small BEVDepth's grid encoder and necks."""
     model = MODELS.build(load_config(REPO_ROOT / "configs/bevdepth/bevdepth_tiny_synthetic.py").model)
-    frames = random_batch(1, size_px=model.img_view_transformer.image_size_px)
+    frames = random_batch(2, size_px=model.img_view_transformer.image_size_px)
     rig = replace(frames.rig, names=CAMERAS_DETR3D)
     return Exportable.streaming(settle(model, frames.images, rig), as_batch(frames.images, rig), {})
 
