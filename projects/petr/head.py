@@ -39,6 +39,8 @@ class PETRHead(QueryHead):
         num_queries, num_classes, assigner, coder, loss_cls, loss_bbox, code_weights: as in ``QueryHead``.
         num_branches: names that the one pair of branches has in checkpoints; at least the number of layers.
         num_peaks: queries beside the learned ones that begin at peaks of the image heatmaps; not published.
+        refinement: how a regression moves a reference point, over ``range_m``; None: as published, in the logits of its
+            share of the range.
     """
 
     depths_m: Tensor
@@ -63,6 +65,7 @@ class PETRHead(QueryHead):
         code_weights: Sequence[float] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2),
         num_branches: int = 6,
         num_peaks: int = 0,
+        refinement: MetricRange | None = None,
     ) -> None:
         super().__init__(
             num_queries,
@@ -80,7 +83,8 @@ class PETRHead(QueryHead):
         if layers > num_branches:
             raise ValueError(f"{layers} decoder layers need as many branches, not {num_branches}")
         self.transformer, self.across_cameras, self.axis_channels = transformer, across_cameras, embed_dim // 2
-        self.refinement, self.position_range = SigmoidRefinement(range_m), MetricRange(position_range_m)
+        self.position_range = MetricRange(position_range_m)
+        self.refinement: MetricRange = SigmoidRefinement(range_m) if refinement is None else refinement
         depths_m = ray_depths(depth_low_m, float(position_range_m[3]), depth_count, increasing)
         self.register_buffer("depths_m", depths_m, persistent=False)
         self.input_proj = nn.Conv2d(in_channels, embed_dim, 1)

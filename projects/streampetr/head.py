@@ -13,7 +13,7 @@ from bev.models.assigners import HungarianAssigner3D
 from bev.models.attention import GlobalTransformer, Tokens
 from bev.models.attention.camera_rays import ray_depths, ray_points
 from bev.models.attention.sine_positions import encode_points, encode_shares
-from bev.models.coders import NMSFreeCoder, SigmoidRefinement, inverse_sigmoid
+from bev.models.coders import MetricRange, NMSFreeCoder, SigmoidRefinement, inverse_sigmoid
 from bev.models.heads import Motion, StreamingHead
 from bev.models.heads.denoising import NoisyQueries
 from bev.models.heads.query_seeds import QuerySeeds
@@ -60,6 +60,8 @@ class StreamPETRHead(StreamingHead):
         num_classes, assigner, coder, loss_cls, loss_bbox: as in ``QueryHead``.
         num_branches: names that the one pair of branches has in checkpoints; at least the number of layers.
         num_peaks: queries beside the fresh ones that begin at peaks of the image heatmaps; not published.
+        refinement: how a regression moves a reference point, over ``range_m``; None: as published, in the logits of its
+            share of the range.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class StreamPETRHead(StreamingHead):
         num_branches: int = 6,
         denoising: BoxDenoising | None = None,
         num_peaks: int = 0,
+        refinement: MetricRange | None = None,
     ) -> None:
         super().__init__(
             num_queries,
@@ -108,7 +111,8 @@ class StreamPETRHead(StreamingHead):
             raise ValueError(f"compat = {compat!r}; valid: 'fixed', 'official'")
         self.transformer, self.official, self.stride_px = transformer, compat == "official", stride_px
         self.num_propagated, self.memory_length, self.top_k = num_propagated, memory_length, top_k
-        self.axis_channels, self.refinement = embed_dim // 2, SigmoidRefinement(range_m)
+        self.axis_channels = embed_dim // 2
+        self.refinement: MetricRange = SigmoidRefinement(range_m) if refinement is None else refinement
         self.denoising, self.num_peaks = denoising, num_peaks
         if num_peaks:
             self.seed_content = nn.Linear(in_channels + num_classes, embed_dim)

@@ -1,7 +1,8 @@
 """A PETR of 0.6 M parameters for the synthetic world, for two CPU cores.
 
 Not a published network: a small backbone, tokens at stride 8, three decoder layers; class centres and
-depth on the images as further losses, and most queries begin at the peaks of those. Otherwise the head is PETR's.
+depth on the images as further losses, most queries begin at the peaks of those, and boxes are refined along the viewing
+ray. Otherwise the head is PETR's.
 """
 
 custom_imports = dict(imports=["projects.petr"])
@@ -28,6 +29,7 @@ model = dict(
         num_peaks=120,
         num_classes=10,
         range_m=_range_m,
+        refinement=dict(type="RayRefinement", range_m=_range_m, step_share=0.1),
         position_range_m=(-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
         depth_count=32,
         num_branches=3,

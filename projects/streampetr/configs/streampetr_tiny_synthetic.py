@@ -1,9 +1,9 @@
 """A StreamPETR of 0.7 M parameters for the synthetic world, for two CPU cores.
 
 Not a published network: a small backbone, tokens at stride 8, three decoder layers, 50 queries remembered of a frame;
-class centres and depth on the images as further losses, and most fresh queries begin at the peaks of those. Otherwise
-the head is StreamPETR's. Recordings are walked through frame by frame, the memory carried from step to step. Its twin
-without a past: ``train_dataloader.sampler.type=EndlessSampler val_dataloader.sampler.type=EvalSampler``.
+class centres and depth on the images as further losses, most fresh queries begin at the peaks of those, and boxes are
+refined along the viewing ray. Otherwise the head is StreamPETR's. Recordings are walked through frame by frame, sixteen
+in turn, the memory carried from step to step. Its twin without a past: ``train_dataloader.sampler.type=EndlessSampler val_dataloader.sampler.type=EvalSampler``.
 """
 
 custom_imports = dict(imports=["projects.streampetr"])
@@ -33,6 +33,7 @@ model = dict(
         top_k=50,
         num_classes=10,
         range_m=_range_m,
+        refinement=dict(type="RayRefinement", range_m=_range_m, step_share=0.1),
         position_range_m=(-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
         depth_count=32,
         stride_px=8,
