@@ -84,7 +84,7 @@ PUBLISHED = {
     "projects/petr/configs/petr_r50_p4_nusc.py": Published(36_723_677, _queries()),
     "projects/petr/configs/petr_vovnet_800x320_nusc.py": Published(81_664_746, _queries()),
     "projects/streampetr/configs/streampetr_r50_704_nusc.py": Published(
-        36_073_792, _queries({"embedding": (1, 1_280, 256), "point_m": (1, 1_280, 3)}), _R50
+        37_259_345, _queries({"embedding": (1, 1_280, 256), "point_m": (1, 1_280, 3)}), _R50
     ),
 }
 

@@ -22,7 +22,7 @@ class Row:
     against: str | None = None
 
 
-_ALONE = ("train_dataloader.sampler.type=EndlessSampler", "val_dataloader.sampler.type=EvalSampler")
+_ALONE = ("train_dataloader.sampler.clip_frames=1", "val_dataloader.sampler.type=EvalSampler")
 _NO_DEPTH = ("model.depth_loss_weight=0.0", "model.measured_share=0.0")
 _NO_IMAGES = (*_NO_DEPTH, "model.center_loss_weight=0.0", "model.image_evidence=0.0")
 _BEVDET, _DETR3D = "configs/bevdet/bevdet_tiny_synthetic.py", "configs/detr3d/detr3d_tiny_synthetic.py"

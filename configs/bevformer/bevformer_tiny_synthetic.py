@@ -5,7 +5,7 @@ layers; class centres and depth on the images and class centres on the map as fu
 peaks of the latter, and boxes are refined along the viewing ray. The parts are those of the published ones, with their
 defects mended (``compat="fixed"``). Recordings are walked through frame by frame, the map carried from step to step;
 sixteen take turns, because a step of two frames learns little from four in a row of one recording.
-Its twin without a past: ``train_dataloader.sampler.type=EndlessSampler val_dataloader.sampler.type=EvalSampler``.
+Its twin without a past: ``train_dataloader.sampler.clip_frames=1 val_dataloader.sampler.type=EvalSampler``.
 """
 
 _base_ = [

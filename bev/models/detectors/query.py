@@ -65,9 +65,16 @@ class ImageEncoder(nn.Module):
         return None if self.image_supervision is None else self.image_supervision.image_head(levels[0], rig)
 
     def image_losses(
-        self, maps: CenterMaps | None, batch: Batch, factors: Mapping[str, Tensor]
+        self, levels: list[Tensor], maps: CenterMaps | None, batch: Batch, factors: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Losses of the image supervision; nothing without one."""
+        """Losses of the image supervision; nothing without one.
+
+        Args:
+            levels: (B, N, C, H_l, W_l).
+            maps: of :meth:`image_maps`.
+            batch: with ground truth.
+            factors: what to divide by, see :meth:`image_counts`.
+        """
         if self.image_supervision is None:
             return {}
         losses: dict[str, Tensor] = self.image_supervision(maps, batch, ground_truth(batch), factors)
@@ -114,7 +121,7 @@ class QueryDetector(ImageEncoder, Detector):
         maps = self.image_maps(features, batch.rig)
         outputs = self.pts_bbox_head(features, batch.rig, **self.hints(features, batch.rig, maps))
         losses = self.pts_bbox_head.loss(outputs, ground_truth(batch), factors["boxes"])
-        return {**losses, **self.image_losses(maps, batch, factors)}
+        return {**losses, **self.image_losses(features, maps, batch, factors)}
 
     def predict(self, batch: Batch) -> list[Boxes3D]:
         """Boxes in the reference frame, one entry a frame, by falling score."""

@@ -71,7 +71,7 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         losses, outputs = self.pts_bbox_head.train_frame(
             features, batch.rig, state, ground_truth(batch), factors, **hints
         )
-        return {**losses, **self.image_losses(maps, batch, factors)}, outputs["state"]
+        return {**losses, **self.image_losses(features, maps, batch, factors)}, outputs["state"]
 
     def recall(self, batch: Batch) -> State:
         """State for the present frame from ``batch.previous``, run as in inference and without gradients."""

@@ -120,8 +120,8 @@ class ImageCenterHead(nn.Module):
         return (probability * self.log_depth).sum(-1)
 
     def seeds(self, maps: CenterMaps, rig: CameraRig, count: int) -> Seeds:
-        """The ``count`` highest local maxima of all cameras (then the highest other pixels), lifted with their predicted
-        depth. Not differentiable."""
+        """The ``count`` highest local maxima of all cameras (then the highest other pixels), lifted with the depth
+        predicted for them. Not differentiable."""
         heat = maps.heatmap.detach().sigmoid()
         score, label = heat.max(2)
         # What is no maximum comes after all that are, in its own order: equal scores would be chosen by chance.

@@ -1,8 +1,8 @@
-"""StreamPETR with ResNet-50 on nuScenes, 256x704, as published (arXiv 2303.11926) but for one loss.
+"""StreamPETR with ResNet-50 on nuScenes, 256x704, as published (arXiv 2303.11926).
 
 Published on the validation split with 90 epochs: NDS .537, mAP .432 (README of exiawsh/StreamPETR). Recordings are cut
-into halves and walked through frame by frame, the memory carried from step to step; ten groups of denoising queries.
-Not here: the 2D detection losses on the images (FocalHead), which exist for training alone.
+into halves and walked through frame by frame, the memory carried from step to step; ten groups of denoising queries; 2D
+boxes and centres in the pictures as further losses.
 """
 
 custom_imports = dict(imports=["projects.streampetr"])
@@ -22,6 +22,7 @@ model = dict(
     grid_mask=dict(type="GridMask", probability=0.7, ratio=0.5),
     img_backbone=dict(type="ResNet", depth=50, out_indices=(2, 3), norm_eval=True, norm_frozen=True),
     img_neck=dict(type="SingleLevelFPN", in_channels=(1024, 2048), out_channels=_dim),
+    img_roi_head=dict(type="FocalHead", in_channels=_dim, num_classes=10),
     pts_bbox_head=dict(
         type="StreamPETRHead",
         in_channels=_dim,

@@ -3,7 +3,8 @@
 Not a published network: a small backbone, tokens at stride 8, three decoder layers, 50 queries remembered of a frame;
 class centres and depth on the images as further losses, most fresh queries begin at the peaks of those, and boxes are
 refined along the viewing ray. Otherwise the head is StreamPETR's. Recordings are walked through frame by frame, sixteen
-in turn, the memory carried from step to step. Its twin without a past: ``train_dataloader.sampler.type=EndlessSampler val_dataloader.sampler.type=EvalSampler``.
+in turn, the memory carried from step to step. Its twin without a past:
+``train_dataloader.sampler.clip_frames=1 val_dataloader.sampler.type=EvalSampler``.
 """
 
 custom_imports = dict(imports=["projects.streampetr"])
