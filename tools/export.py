@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bev.deploy.build import Exportable, prepare_export
-from bev.deploy.check import check_graph
+from bev.deploy.check import check_file, check_graph
+from bev.deploy.cuda import CudaError
 from bev.deploy.dataset import compare_on_dataset
 from bev.deploy.engine_arguments import add_engine_arguments, engine_options
 from bev.deploy.export import ExportError, example_arrays, write_aoti, write_onnx, write_program
@@ -52,10 +53,10 @@ def write(args: argparse.Namespace, example: Exportable, path: Path) -> int:
     """Write the graph and report on it; the process's exit status."""
     surgery = Surgery(pools_as_convs=args.pools_as_convs)
     graph, passed = example.graph(args.bake, args.outputs, args.plugins, surgery), True
-    if args.format == "torch-export":
-        write_program(graph, path, args.dynamic_batch, example.metadata)
-    elif args.format == "aoti":
-        write_aoti(graph, path, args.dynamic_batch, example.metadata)
+    if args.format in ("torch-export", "aoti"):
+        write_as = write_program if args.format == "torch-export" else write_aoti
+        write_as(graph, path, args.dynamic_batch, example.metadata)
+        passed = proven(args, example, path) if args.check else True
     else:
         path, passed = write_standard(args, example, graph, path)
     if args.surgery_report:
@@ -70,7 +71,8 @@ def write_standard(
 ) -> tuple[Path, bool]:
     """ONNX in the precision asked for, and an engine of it; what was written, and whether the proof passed.
 
-    What is compared with torch is the graph in float32; what a precision costs is for ``--dataset`` to say.
+    What is compared with torch is the graph in float32 and, where it can run, its engine; what a precision costs is for
+    ``--dataset`` to say.
     """
     exact = onnx_path = path.with_suffix(".onnx")
     exported = write_onnx(graph, exact, args.dynamic_batch, example.metadata)
@@ -82,11 +84,32 @@ def write_standard(
     if args.check:
         report = check_graph(example, graph, exact, exported if args.layers else None, args.float64)
         print(report.text())
-        if not report.passed:
+        if not report.passed or not engine_proven(args, example, path):
             return path, False
     if args.dataset:
         print(compare_on_dataset(load_config(args.config), args.checkpoint, onnx_path, args.out).text())
     return path, True
+
+
+def proven(args: argparse.Namespace, example: Exportable, path: Path) -> bool:
+    """Compare a file with torch, print the report, and tell whether it passed."""
+    report = check_file(example, path, args.float64)
+    print(report.text())
+    return report.passed
+
+
+def engine_proven(args: argparse.Namespace, example: Exportable, path: Path) -> bool:
+    """The same for an engine in full float32; True where there is none, or none that can run here, which is said."""
+    if args.format not in ENGINES:
+        return True
+    if args.precision != "fp32" or args.tf32:
+        print("the engine rounds more than float32 does: it was not compared with torch")
+        return True
+    try:
+        return proven(args, example, path)
+    except (CudaError, ImportError) as error:
+        print(f"the engine was not run: {error}")
+        return True
 
 
 def run() -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bev.deploy.build import Exportable, load_rig, prepare_export, save_rig
     from bev.deploy.causes import Cause, diagnose
-    from bev.deploy.check import Report, check_graph
+    from bev.deploy.check import Report, check_file, check_graph
     from bev.deploy.export import write_aoti, write_onnx, write_program
     from bev.deploy.facts import ExportError
     from bev.deploy.graph import DetectorGraph
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "build": ("Exportable", "load_rig", "prepare_export", "save_rig"),
     "causes": ("Cause", "diagnose"),
-    "check": ("Report", "check_graph"),
+    "check": ("Report", "check_file", "check_graph"),
     "export": ("write_aoti", "write_onnx", "write_program"),
     "facts": ("ExportError",),
     "graph": ("DetectorGraph",),
@@ -56,6 +56,7 @@ __all__ = [
     "Report",
     "Surgery",
     "build_engine",
+    "check_file",
     "check_graph",
     "diagnose",
     "load_rig",

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 
 from bev._optional import require
 from bev.deploy.build import Exportable, as_batch
-from bev.deploy.export import example_arrays
+from bev.deploy.export import example_arrays, write_onnx
+from bev.deploy.facts import ExportError, GraphFacts
 from bev.deploy.finish import boxes2d_of, boxes3d_of
-from bev.deploy.graph import DetectorGraph
+from bev.deploy.graph import DetectorGraph, Outputs
 from bev.deploy.parity import (
     LIMIT,
     BoxAgreement,
@@ -26,7 +29,7 @@ from bev.deploy.parity import (
     overflows,
 )
 from bev.deploy.precise import float64_outputs
-from bev.deploy.runtime import OnnxRunner
+from bev.deploy.runtime import Runner, open_runner
 from bev.models.detectors import TemporalDetector
 from bev.structures import Boxes2D, ImageBatch
 
@@ -73,20 +76,75 @@ class Report:
         return "\n".join(lines)
 
 
-def check_graph(
-    example: Exportable, graph: DetectorGraph, path: str | Path, exported: Any = None, exact: bool = False
+def check_file(
+    example: Exportable, path: str | Path, exact: bool = False, layers: bool = False, device: int = 0
 ) -> Report:
-    """Compare a written ONNX graph with the detector on the example's frames.
+    """Compare a written file with the detector on the example's frames, as :func:`check_graph`.
+
+    Args:
+        example: detector and frames, as many as the file takes.
+        path: of any format, written for this detector: ``*.onnx``, ``*.pt2``, ``*.aoti.pt2``, ``*.engine``.
+        exact: also measure how far both are from float64.
+        layers: of ``*.onnx``, also compare layer by layer; the detector is exported once more for that.
+        device: index of the GPU, for engines.
+
+    Raises:
+        ExportError: no such file, one that cannot run here, or one of another detector.
+    """
+    runner = open_runner(path, threads=1, device=device)
+    graph, exported = _graph_like(example, runner.facts, path), None
+    if layers:
+        if not str(path).endswith(".onnx"):
+            raise ExportError(f"{path}: layers are compared in ONNX graphs alone")
+        exported = _written_again(graph, path)
+    return check_graph(example, graph, path, exported, exact, runner)
+
+
+def _written_again(graph: DetectorGraph, path: str | Path) -> Any:
+    """The program of a file's graph, whose batch may vary where the file's does."""
+    batch = require("onnx", extra="export").load(str(path)).graph.input[0].type.tensor_type.shape.dim[0]
+    with TemporaryDirectory() as folder:
+        return write_onnx(graph, Path(folder) / "again.onnx", dynamic_batch=not batch.HasField("dim_value"))
+
+
+def _graph_like(example: Exportable, facts: GraphFacts, path: str | Path) -> DetectorGraph:
+    """The detector as the graph that a file should hold."""
+    modes: tuple[Outputs, ...] = ("boxes", "raw", "both")
+    for outputs in modes:
+        graph = example.graph(facts.baked, outputs)
+        if _signature(graph.facts) == _signature(facts):
+            return graph
+    raise ExportError(
+        f"{path} is not a graph of this {type(example.model).__name__}: its inputs are {', '.join(facts.inputs)}, its "
+        f"outputs {', '.join(facts.outputs)}, to be finished as {facts.finish['kind']}"
+    )
+
+
+def _signature(facts: GraphFacts) -> tuple[Any, ...]:
+    return facts.inputs, facts.outputs, facts.finish["kind"]
+
+
+def check_graph(
+    example: Exportable,
+    graph: DetectorGraph,
+    path: str | Path,
+    exported: Any = None,
+    exact: bool = False,
+    runner: Runner | None = None,
+) -> Report:
+    """Compare a written graph with the detector on the example's frames.
 
     Args:
         example: detector and frames.
         graph: that was written.
         path: the file.
-        exported: of ``write_onnx``, to compare layer by layer; None for outputs and boxes alone.
+        exported: of ``write_onnx``, to compare an ONNX graph layer by layer; None for outputs and boxes alone.
         exact: also measure how far both are from float64.
+        runner: of the file; None: it is opened.
     """
     inputs = example_arrays(graph)
-    given = OnnxRunner(path, threads=1)(inputs)
+    ready = open_runner(path, threads=1) if runner is None else runner
+    given = {name: np.asarray(value) for name, value in ready(inputs).items()}
     with torch.no_grad():
         boxes = predict(example)
     layers = []

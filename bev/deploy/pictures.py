@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from bev.data.detection2d.picture import PAD_VALUE
 from bev.deploy.facts import ExportError, WrongKind
 from bev.deploy.finish import picture_boxes_of
 from bev.deploy.runtime import open_runner
+from bev.io.images import read_image
 from bev.structures import Boxes2D, ImageBatch
 
 STAGES = ("prepare", "network", "finish")
@@ -87,6 +88,21 @@ class PicturePipeline:
         boxes = picture_boxes_of(outputs, self.facts.finish, batch)
         self.times_ms |= {"network": 1e3 * (done - start), "finish": 1e3 * (time.perf_counter() - done)}
         return boxes
+
+
+def network_pictures(paths: Sequence[str | Path], how: Mapping[str, Any]) -> torch.Tensor:
+    """Picture files as a network sees them, (B, 3, H, W) uint8 RGB.
+
+    Args:
+        paths: files.
+        how: of :func:`picture_of`.
+
+    Raises:
+        FileError: a file that is no picture.
+    """
+    size = int(how["size"][0]), int(how["size"][1])
+    scaled = [letterbox(read_image(Path(path)), size, how["pad_value"], how["place"])[0] for path in paths]
+    return torch.from_numpy(np.stack(scaled)).permute(0, 3, 1, 2).contiguous()
 
 
 def picture_of(config: Any, size_px: tuple[int, int]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ CONFIGS = sorted(
 )
 # Parts that only teach: a graph leaves them out.
 TEACHING = {"criterion", "assigner", "auxiliary", "denoising", "depth_supervision", "image_supervision", "second"}
-TEACHING |= {"loss_cls", "loss_bbox", "loss_iou", "sampler", "teacher", "grid_mask"}
+TEACHING |= {"loss_cls", "loss_bbox", "loss_iou", "sampler", "teacher", "grid_mask", "img_roi_head"}
 # Settings, not computations: what they say is in the tensors of those that are built from them.
 SETTINGS = {"BEVGrid", "LinearDepthBins", "LogDepthBins", "DepthBins", "BN", "GN"}
 TWO_STAGES = {"TwoStageHead"}
