@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,7 @@ def to_onnx(graph: DetectorGraph, dynamic_batch: bool = False) -> Any:
     require("onnxscript", extra="export")
     program = capture(graph, dynamic_batch)
     inputs, outputs = list(graph.facts.inputs), list(graph.facts.outputs)
-    with torch.no_grad():
+    with torch.no_grad(), _quietly():
         exported = torch.onnx.export(
             program, (), dynamo=True, opset_version=OPSET, verbose=False, input_names=inputs, output_names=outputs
         )
@@ -75,6 +78,20 @@ def to_onnx(graph: DetectorGraph, dynamic_batch: bool = False) -> Any:
     # The optimiser's fusion of clamps leaves new nodes before what they read.
     exported.model.graph.sort()
     return exported
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what torch's exporter says of itself: that torchvision is not there, and that torch uses an old form."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    before = registration.level
+    registration.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(before)
 
 
 def write_onnx(

@@ -102,11 +102,19 @@ class OnnxRunner:
         """Arrays by input name -> arrays by output name.
 
         Raises:
-            ValueError: an input is missing.
+            ValueError: an input is missing, or of a shape that the graph was not written for.
         """
         check_names(self.facts, inputs)
-        kept = {value.name for value in self.session.get_inputs()}  # an input that nothing depends on is dropped
-        values = self.session.run(None, {name: np.asarray(inputs[name]) for name in self.facts.inputs if name in kept})
+        # An input that nothing depends on is dropped from the file.
+        given = {value.name: np.asarray(inputs[value.name]) for value in self.session.get_inputs()}
+        for value in self.session.get_inputs():
+            shape = given[value.name].shape
+            fits = len(shape) == len(value.shape) and all(
+                not isinstance(wanted, int) or wanted == size for wanted, size in zip(value.shape, shape)
+            )
+            if not fits:
+                raise ValueError(f"{value.name} has shape {shape}, the graph is written for {tuple(value.shape)}")
+        values = self.session.run(None, given)
         return dict(zip([value.name for value in self.session.get_outputs()], values))
 
 
