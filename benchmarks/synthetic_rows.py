@@ -34,18 +34,18 @@ WORLD = "--scenes 1240 --val-scenes 40 --frames-per-scene 4 --sweeps 1 --traffic
 
 FAMILIES = {
     "lift-splat": Row(_BEVDET, 18000),
-    "BEVDepth": Row("configs/bevdepth/bevdepth_tiny_synthetic.py"),
+    "BEVDepth": Row("configs/bevdepth/bevdepth_tiny_synthetic.py", 4000),
     "DETR3D": Row(_DETR3D, 10000),
-    "BEVFormer": Row(_BEVFORMER, 9000),
+    "BEVFormer": Row(_BEVFORMER, 4500),
     "BEVFormer, lifted queries": Row("configs/bevformer/bevformer_tiny_lifted_synthetic.py", 9000),
-    "PETR": Row("projects/petr/configs/petr_tiny_synthetic.py", 9000),
-    "StreamPETR": Row(_STREAMPETR, 9000),
-    "BEVDet4D": Row("configs/bevdet/bevdet4d_tiny_synthetic.py"),
+    "PETR": Row("projects/petr/configs/petr_tiny_synthetic.py", 6000),
+    "StreamPETR": Row(_STREAMPETR, 6000),
+    "BEVDet4D": Row("configs/bevdet/bevdet4d_tiny_synthetic.py", 4000),
 }
 ABLATIONS = {
-    "BEVDet4D, one frame": Row("configs/bevdet/bevdet4d_single_tiny_synthetic.py", against="BEVDet4D"),
-    "BEVFormer, one frame": Row(_BEVFORMER, 9000, _ALONE, "BEVFormer"),
-    "StreamPETR, one frame": Row(_STREAMPETR, 9000, _ALONE, "StreamPETR"),
+    "BEVDet4D, one frame": Row("configs/bevdet/bevdet4d_single_tiny_synthetic.py", 4000, against="BEVDet4D"),
+    "BEVFormer, one frame": Row(_BEVFORMER, 4500, _ALONE, "BEVFormer"),
+    "StreamPETR, one frame": Row(_STREAMPETR, 6000, _ALONE, "StreamPETR"),
     # Minutes instead of an hour: what is left out shows early.
     "lift-splat, short": Row(_BEVDET),
     "lift-splat, short, no depth loss": Row(_BEVDET, None, _NO_DEPTH, "lift-splat, short"),
