@@ -225,9 +225,13 @@ def picture_boxes(boxes: Boxes3D, img_from_ref: Tensor, size_px: tuple[int, int]
 
 
 def _uncovered(rectangles: Tensor, depth_m: Tensor, size_px: tuple[int, int]) -> Tensor:
-    """(M,) bool: some pixel of the rectangle is not in a nearer one."""
+    """(M,) bool: some whole pixel of the rectangle is not in a nearer one.
+
+    The published code paints onto zeros and so keeps the farthest rectangle wherever it is; here that one is no exception.
+    """
     painted = np.full(size_px, -1, dtype=np.int64)
-    corners = rectangles.cpu().numpy().astype(np.int64)
+    low, high = rectangles[:, :2].ceil(), rectangles[:, 2:].floor()
+    corners = torch.cat([low, high], 1).cpu().numpy().astype(np.int64)
     for box in depth_m.argsort(descending=True).tolist():
         left, top, right, bottom = corners[box]
         painted[top:bottom, left:right] = box
