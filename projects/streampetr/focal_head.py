@@ -227,7 +227,7 @@ def picture_boxes(boxes: Boxes3D, img_from_ref: Tensor, size_px: tuple[int, int]
 def _uncovered(rectangles: Tensor, depth_m: Tensor, size_px: tuple[int, int]) -> Tensor:
     """(M,) bool: some whole pixel of the rectangle is not in a nearer one.
 
-    The published code paints onto zeros and so keeps the farthest rectangle wherever it is; here that one is no exception.
+    The published code paints onto zeros and so keeps the farthest rectangle wherever it is; here it is no exception.
     """
     painted = np.full(size_px, -1, dtype=np.int64)
     low, high = rectangles[:, :2].ceil(), rectangles[:, 2:].floor()
