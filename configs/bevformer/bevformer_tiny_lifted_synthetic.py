@@ -13,7 +13,8 @@ model = dict(
             hidden_channels=48,
             embed_dim=64,
             depth_bins=dict(type="LogDepthBins", low_m=2.0, high_m=58.0, count=32),
-            grid=dict(type="BEVGrid", x_m=(-51.2, 51.2, 2.048), y_m=(-51.2, 51.2, 2.048), z_m=(-5.0, 3.0, 8.0)),
+            grid=dict(type="BEVGrid", x_m=(-51.2, 51.2, 1.024), y_m=(-51.2, 51.2, 1.024), z_m=(-5.0, 3.0, 8.0)),
+            fold=2,
             stride_px=8,
         )
     )

@@ -69,6 +69,24 @@ def test_the_memory_alone_is_that_of_the_whole_and_batches_are_their_samples() -
         torch.testing.assert_close(model(one.images, one.rig)["state"]["bev"][0], whole[1], atol=1e-4, rtol=1e-4)
 
 
+def test_finer_cells_are_folded_into_queries() -> None:
+    """A query begins with what its own cells hold, also where they are several."""
+    fine = replace(GRID, x_m=(-20.0, 20.0, 40 / 24), y_m=(-20.0, 20.0, 2.0))
+    rig = ring_rig(6, (64, 96), 1)
+    lifted = LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, fold=2).eval()
+    assert lifted.shape == GRID.shape[1:]
+    features = torch.zeros(1, 6, 3, 8, 12)
+    features[0, 0, :, 3:5, 5:7] = 5.0
+    depth = torch.zeros(1, 6, 8, 12, len(BINS))
+    depth[..., 4] = 1.0
+    changed = (lifted(features, depth, rig) - lifted(0 * features, depth, rig)).abs().amax(-1).view(10, 12)
+    expected = unproject(torch.tensor([[48.0, 32.0]]), BINS.centers_m()[4].view(1), rig.ref_from_img[0, :1])[0, :2]
+    found = GRID.centers_m().flatten(0, 1)[changed.argmax()]
+    assert float((found - expected).abs().max()) < 1.6 * 4.0
+    with pytest.raises(ValueError, match="3 x 3 cells a query do not divide"):
+        LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, fold=3)
+
+
 def test_errors_name_what_is_wrong() -> None:
     plain = test_bevformer.detector()
     with pytest.raises(ValueError, match="one level, got 2"):

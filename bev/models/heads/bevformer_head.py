@@ -90,8 +90,8 @@ class BEVFormerHead(StreamingHead):
         self.positional_encoding = LearnedPositions((rows, columns), embed_dim)
         self.lifted, self.reads_depth = lifted, lifted is not None
         if lifted is not None:
-            if lifted.grid.shape[1:] != (rows, columns):
-                raise ValueError(f"lifted: a grid of {lifted.grid.shape[1:]} cells, the encoder has {rows, columns}")
+            if lifted.shape != (rows, columns):
+                raise ValueError(f"lifted: a grid of {lifted.shape} queries, the encoder has {rows, columns}")
             nn.init.normal_(self.bev_embedding.weight, std=_LIFTED_STD)
         self.proposals = proposals
         if proposals is not None and proposals.head.coder.grid.shape[1:] != (rows, columns):

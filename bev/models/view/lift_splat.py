@@ -160,9 +160,14 @@ class LiftedQueries(Splat):
         hidden_channels: of the pooled features.
         embed_dim: C of the queries.
         depth_bins, grid, stride_px: as of :class:`Splat`; a grid of one level.
+        fold: the grid's cells along each side of a query's: finer ones, so that a query knows where in its own cell
+            something stands.
+
+    Attributes:
+        shape: (Y, X) of the queries.
 
     Raises:
-        ValueError: the grid has several levels.
+        ValueError: the grid has several levels, or no whole number of queries.
     """
 
     def __init__(
@@ -173,16 +178,21 @@ class LiftedQueries(Splat):
         depth_bins: DepthBins,
         grid: BEVGrid,
         stride_px: int,
+        fold: int = 1,
     ) -> None:
         super().__init__(depth_bins, grid, stride_px, ray_channels=True, normalize=True)
         if grid.shape[0] != 1:
             raise ValueError(f"LiftedQueries: the grid must have one level, got {grid.shape[0]}")
+        if fold < 1 or grid.shape[1] % fold or grid.shape[2] % fold:
+            raise ValueError(f"LiftedQueries: {fold} x {fold} cells a query do not divide a grid of {grid.shape[1:]}")
+        self.shape = grid.shape[1] // fold, grid.shape[2] // fold
         self.context = ConvModule(in_channels, hidden_channels)
-        self.mix = ConvModule(hidden_channels + self.added_channels, embed_dim)
+        self.mix = ConvModule(hidden_channels + self.added_channels, embed_dim, max(3, 2 * fold - 1), stride=fold)
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, features: Tensor, depth: Tensor, rig: CameraRig) -> Tensor:
-        """(B, N, C_in, H, W) features and (B, N, H, W, D) depth distribution -> (B, Y * X, C), row-major."""
+        """(B, N, C_in, H, W) features and (B, N, H, W, D) depth distribution -> (B, Y * X, C) of the
+        queries, row-major."""
         context = self.context(features.flatten(0, 1)).permute(0, 2, 3, 1).float()
         pooled = self.splat(depth.float(), context.unflatten(0, features.shape[:2]), rig)
         mixed = self.mix(self.with_rays(pooled).contiguous(memory_format=torch.channels_last))
