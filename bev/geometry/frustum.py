@@ -51,6 +51,20 @@ class DepthBins:
         bins = torch.bucketize(depth_m, edges, right=True) - 1
         return torch.where(bins < len(self), bins, -1)
 
+    def certain_where(self, measured_m: Tensor, probability: Tensor) -> Tensor:
+        """Distributions that are sure of what was measured.
+
+        Args:
+            measured_m: (...,) depths; those in no bin (0 for not measured) change nothing.
+            probability: (..., D).
+
+        Returns:
+            (..., D): 1 in the measured depth's bin where there is one, else ``probability``.
+        """
+        index = self.index(measured_m)
+        certain = torch.nn.functional.one_hot(index.clamp(min=0), len(self)).to(probability)
+        return torch.where((index >= 0)[..., None], certain, probability)
+
 
 def frustum_points(rig: CameraRig, centers_m: Tensor, stride_px: int) -> Tensor:
     """Points at every depth of every feature pixel.

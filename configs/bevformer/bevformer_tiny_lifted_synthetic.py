@@ -6,6 +6,7 @@ Not published as BEVFormer: forward projection before backward projection, as FB
 _base_ = ["configs/bevformer/bevformer_tiny_synthetic.py"]
 
 model = dict(
+    image_supervision=dict(measured_share=0.25),
     pts_bbox_head=dict(
         lifted=dict(
             type="LiftedQueries",
@@ -15,6 +16,8 @@ model = dict(
             depth_bins=dict(type="LogDepthBins", low_m=2.0, high_m=58.0, count=32),
             grid=dict(type="BEVGrid", x_m=(-51.2, 51.2, 1.024), y_m=(-51.2, 51.2, 1.024), z_m=(-5.0, 3.0, 8.0)),
             fold=2,
+            encoder=dict(type="BEVEncoder", in_channels=52, widths=(32, 64, 96), blocks=(1, 1)),
+            encoded_channels=32,
             stride_px=8,
         )
     )

@@ -204,9 +204,8 @@ def test_normalized_pooling_is_the_weighted_mean():
 
 
 def test_measured_depth_replaces_the_prediction_where_there_is_one():
-    view = LiftSplat(4, 2, DepthBins.linear(1.0, 5.0, 1.0), BEVGrid((-20, 20, 1.0), (-20, 20, 1.0), (-5, 9, 14)), 8)
     predicted = torch.full((1, 1, 3, 4), 0.25)
-    put = view._put_measured(predicted, torch.tensor([[[2.5, 0.0, 9.0]]]))
+    put = DepthBins.linear(1.0, 5.0, 1.0).certain_where(torch.tensor([[[2.5, 0.0, 9.0]]]), predicted)
     assert put[0, 0].tolist() == [[0, 1, 0, 0], [0.25] * 4, [0.25] * 4]
 
 

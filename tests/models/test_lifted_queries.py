@@ -10,9 +10,11 @@ import torch
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins
 from bev.geometry.projection import unproject
+from bev.models.backbones import BEVEncoder
 from bev.models.detectors import BEVFormer
 from bev.models.heads.image_center_head import ImageCenterHead
 from bev.models.heads.image_supervision import ImageSupervision
+from bev.models.losses.depth import batch_depth_targets
 from bev.models.view.lift_splat import LiftedQueries
 from tests.models import test_bevformer
 from tests.models.rigs import random_batch, ring_rig
@@ -87,6 +89,19 @@ def test_finer_cells_are_folded_into_queries() -> None:
         LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, fold=3)
 
 
+def test_an_encoder_sees_the_fine_cells() -> None:
+    fine = replace(GRID, x_m=(-20.0, 20.0, 40 / 24), y_m=(-20.0, 20.0, 2.0))
+    encoder = BEVEncoder(4 + 4, (6, 8), (1,))
+    lifted = LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, fold=2, encoder=encoder, encoded_channels=6)
+    rig, depth = ring_rig(6, (64, 96), 2), torch.rand(2, 6, 8, 12, len(BINS)).softmax(-1)
+    queries = lifted(torch.randn(2, 6, 3, 8, 12), depth, rig)
+    assert queries.shape == (2, 120, DIM)
+    queries.square().sum().backward()
+    assert all(p.grad is not None for p in lifted.parameters())
+    with pytest.raises(ValueError, match="needs encoded_channels"):
+        LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, encoder=encoder)
+
+
 def test_errors_name_what_is_wrong() -> None:
     plain = test_bevformer.detector()
     with pytest.raises(ValueError, match="one level, got 2"):
@@ -96,3 +111,21 @@ def test_errors_name_what_is_wrong() -> None:
         BEVFormer(plain.preprocess, plain.img_backbone, plain.img_neck, head)
     with pytest.raises(ValueError, match="need the depth distribution"):
         head([torch.randn(1, 6, DIM, 8, 12)] * 2, ring_rig(6, (64, 96), 1))
+
+
+def test_measured_depth_is_told_in_training_alone() -> None:
+    model, batch = detector(), random_batch()
+    supervision = model.image_supervision
+    assert supervision is not None
+    supervision.measured_share = 1.0
+    depth = torch.full((2, 6, 8, 12, len(BINS)), 1 / len(BINS))
+    told = supervision.train().told_depth(depth, batch)
+    certain = (told == 1).any(-1)
+    assert certain.any() and torch.equal(told[~certain], depth[~certain])
+    measured_m = batch_depth_targets(batch, 8)
+    assert torch.equal(told.argmax(-1)[certain], BINS.index(measured_m)[certain])
+    assert supervision.eval().told_depth(depth, batch) is depth
+    model.train()
+    with_measured = model.loss(batch)
+    supervision.measured_share = 0.0
+    assert float(with_measured["loss_cls"]) != float(model.loss(batch)["loss_cls"])

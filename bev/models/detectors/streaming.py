@@ -68,6 +68,8 @@ class StreamingDetector(ImageEncoder, TemporalDetector):
         features = self.extract_features(batch.images)
         maps = self.image_maps(features, batch.rig)
         hints = self.hints(features, batch.rig, maps)
+        if "depth" in hints and self.image_supervision is not None:
+            hints["depth"] = self.image_supervision.told_depth(hints["depth"], batch)
         losses, outputs = self.pts_bbox_head.train_frame(
             features, batch.rig, state, ground_truth(batch), factors, **hints
         )

@@ -20,11 +20,18 @@ class ImageSupervision(nn.Module):
     Args:
         image_head: heatmaps, centres, depth.
         weights: factors of ``heatmap``, ``center`` and ``depth``, 1 where not given; depth 0 needs no points.
+        measured_share: share of training frames of which a head that reads the images' depth is told the LiDAR's where
+            there is one: it learns from things in their right places before the images know how far away they are.
     """
 
-    def __init__(self, image_head: ImageCenterHead, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        image_head: ImageCenterHead,
+        weights: Mapping[str, float] | None = None,
+        measured_share: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.image_head = image_head
+        self.image_head, self.measured_share = image_head, measured_share
         self.weights = {"heatmap": 1.0, "center": 1.0, "depth": 1.0, **(weights or {})}
         if unknown := set(self.weights) - {"heatmap", "center", "depth"}:
             raise ValueError(f"ImageSupervision weights {sorted(unknown)} are unknown; valid: heatmap, center, depth")
@@ -32,6 +39,14 @@ class ImageSupervision(nn.Module):
     def counts(self, batch: Batch, boxes: Sequence[Boxes3D]) -> dict[str, Tensor]:
         """See :func:`image_counts`."""
         return image_counts(self.image_head, self.weights, batch, boxes)
+
+    def told_depth(self, depth: Tensor, batch: Batch) -> Tensor:
+        """(B, N, H, W, D) distributions -> the same, in frames that are drawn certain where LiDAR points are."""
+        if not self.training or not self.measured_share:
+            return depth
+        drawn = torch.rand(len(batch), device=depth.device) < self.measured_share
+        measured_m = batch_depth_targets(batch, self.image_head.stride_px) * drawn[:, None, None, None]
+        return self.image_head.depth_bins.certain_where(measured_m, depth)
 
     def forward(
         self, maps: CenterMaps, batch: Batch, boxes: Sequence[Boxes3D], factors: Mapping[str, Tensor]

@@ -138,15 +138,10 @@ class LiftSplat(Splat):
         # In float32 also under autocast: the sum over thousands of points would lose most of bf16's 8 bits.
         depth = depth_logits.float().softmax(-1)
         if measured_m is not None:
-            depth = self._put_measured(depth, measured_m.flatten(0, 1))
+            depth = self.depth_bins.certain_where(measured_m.flatten(0, 1), depth)
         bev = self.splat(depth.unflatten(0, (batch, cameras)), context.float().unflatten(0, (batch, cameras)), rig)
         bev = self.with_rays(bev).contiguous(memory_format=torch.channels_last)
         return LiftSplatOutput(bev, depth_logits.unflatten(0, (batch, cameras)))
-
-    def _put_measured(self, depth: Tensor, measured_m: Tensor) -> Tensor:
-        index = self.depth_bins.index(measured_m)
-        certain = nn.functional.one_hot(index.clamp(min=0), len(self.depth_bins)).to(depth)
-        return torch.where((index >= 0)[..., None], certain, depth)
 
 
 @MODELS.register_module()
@@ -162,6 +157,9 @@ class LiftedQueries(Splat):
         depth_bins, grid, stride_px: as of :class:`Splat`; a grid of one level.
         fold: the grid's cells along each side of a query's: finer ones, so that a query knows where in its own cell
             something stands.
+        encoder: of the pooled grid with its further channels, before it is folded: (B, hidden_channels + 4, Y, X) ->
+            (B, encoded_channels, Y, X). None for none.
+        encoded_channels: of ``encoder``.
 
     Attributes:
         shape: (Y, X) of the queries.
@@ -179,6 +177,8 @@ class LiftedQueries(Splat):
         grid: BEVGrid,
         stride_px: int,
         fold: int = 1,
+        encoder: nn.Module | None = None,
+        encoded_channels: int | None = None,
     ) -> None:
         super().__init__(depth_bins, grid, stride_px, ray_channels=True, normalize=True)
         if grid.shape[0] != 1:
@@ -187,7 +187,11 @@ class LiftedQueries(Splat):
             raise ValueError(f"LiftedQueries: {fold} x {fold} cells a query do not divide a grid of {grid.shape[1:]}")
         self.shape = grid.shape[1] // fold, grid.shape[2] // fold
         self.context = ConvModule(in_channels, hidden_channels)
-        self.mix = ConvModule(hidden_channels + self.added_channels, embed_dim, max(3, 2 * fold - 1), stride=fold)
+        self.encoder = encoder
+        pooled = hidden_channels + self.added_channels
+        if encoder is not None and encoded_channels is None:
+            raise ValueError("LiftedQueries: an encoder needs encoded_channels, the number of its channels")
+        self.mix = ConvModule(encoded_channels or pooled, embed_dim, max(3, 2 * fold - 1), stride=fold)
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, features: Tensor, depth: Tensor, rig: CameraRig) -> Tensor:
@@ -195,7 +199,8 @@ class LiftedQueries(Splat):
         queries, row-major."""
         context = self.context(features.flatten(0, 1)).permute(0, 2, 3, 1).float()
         pooled = self.splat(depth.float(), context.unflatten(0, features.shape[:2]), rig)
-        mixed = self.mix(self.with_rays(pooled).contiguous(memory_format=torch.channels_last))
+        pooled = self.with_rays(pooled).contiguous(memory_format=torch.channels_last)
+        mixed = self.mix(pooled if self.encoder is None else self.encoder(pooled))
         queries: Tensor = self.norm(mixed.flatten(2).transpose(1, 2))
         return queries
 

@@ -83,7 +83,8 @@ class PublishedLiftSplat(nn.Module):
         # In float32 also under autocast: the sum over thousands of points would lose most of bf16's 8 bits.
         depth = depth_logits.float().softmax(1)
         if measured_m is not None:
-            depth = self._put_measured(depth, measured_m.flatten(0, 1))
+            told = self.depth_bins.certain_where(measured_m.flatten(0, 1), depth.permute(0, 2, 3, 1))
+            depth = told.permute(0, 3, 1, 2)
         bev = self.splat(depth, context.float(), rig)
         return LiftSplatOutput(bev, depth_logits.permute(0, 2, 3, 1).unflatten(0, (batch, cameras)))
 
@@ -134,11 +135,6 @@ class PublishedLiftSplat(nn.Module):
         cell = torch.tensor([axis[2] for axis in axes], device=device)
         middle = torch.tensor([axis[0] + axis[2] / 2.0 for axis in axes], device=device)
         return middle - cell / 2.0, cell
-
-    def _put_measured(self, depth: Tensor, measured_m: Tensor) -> Tensor:
-        index = self.depth_bins.index(measured_m)
-        certain = nn.functional.one_hot(index.clamp(min=0), len(self.depth_bins)).permute(0, 3, 1, 2).to(depth)
-        return torch.where((index >= 0)[:, None], certain, depth)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
