@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from bev.deploy import Exportable, ExportError, OnnxRunner, check_graph, write_onnx
+from bev.deploy import Exportable, ExportError, OnnxRunner, check_file, check_graph, write_onnx
 from bev.deploy.build import as_batch
 from bev.deploy.calibration import facts_of
 from bev.deploy.check import predict
@@ -77,6 +77,20 @@ def test_equals_the_detector(written: _Written) -> None:
     raw = [d for d in report.outputs if d.name != "score"]
     assert raw and all(d.relative < 5e-5 and d.largest > 0 for d in raw), report.text()
     assert len(report.layers) > 50 and "passed" in report.text()
+
+
+def test_a_file_that_exists_is_proven_alone(written: _Written, tmp_path: Path) -> None:
+    """As ``tools/check_graph.py`` does it; a changed last convolution is found."""
+    report = check_file(written.example, written.path)
+    assert report.passed and report.outputs, report.text()
+    changed = onnx.load(str(written.path))
+    last = [node for node in changed.graph.node if node.op_type == "Conv"][-1].input[1]
+    weight = next(item for item in changed.graph.initializer if item.name == last)
+    array = onnx.numpy_helper.to_array(weight) * np.float32(1.5)
+    weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
+    onnx.save(changed, tmp_path / "changed.onnx")
+    report = check_file(written.example, tmp_path / "changed.onnx")
+    assert not report.passed and "FAILED" in report.text()
 
 
 def test_another_batch(written: _Written) -> None:
