@@ -23,7 +23,7 @@ from bev.deploy.causes import diagnose
 from bev.deploy.check import check_file
 from bev.deploy.facts import ExportError
 from bev.deploy.pictures import network_pictures
-from bev.deploy.runtime import open_runner
+from bev.deploy.runtime import Runner, open_runner
 from bev.engine import main
 
 
@@ -43,9 +43,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def example_of(args: argparse.Namespace) -> Exportable:
+def example_of(args: argparse.Namespace, runner: Runner) -> Exportable:
     """Detector and frames, as many as the file takes."""
-    runner = open_runner(args.file, threads=1, device=args.device)
     shape = runner.facts.shapes.get("images")
     if shape is None:
         raise ExportError(f"{args.file} does not tell the shape of its images: export it again")
@@ -61,8 +60,9 @@ def example_of(args: argparse.Namespace) -> Exportable:
 
 def run() -> int:
     args = parse()
-    example = example_of(args)
-    report = check_file(example, args.file, args.float64, args.layers, args.device)
+    runner = open_runner(args.file, threads=1, device=args.device)
+    example = example_of(args, runner)
+    report = check_file(example, args.file, args.float64, args.layers, runner)
     print(report.text())
     causes = []
     if args.fed:

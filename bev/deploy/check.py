@@ -14,7 +14,7 @@ import torch
 from bev._optional import require
 from bev.deploy.build import Exportable, as_batch
 from bev.deploy.export import example_arrays, write_onnx
-from bev.deploy.facts import ExportError, GraphFacts
+from bev.deploy.facts import NEXT, ExportError, GraphFacts
 from bev.deploy.finish import boxes2d_of, boxes3d_of
 from bev.deploy.graph import DetectorGraph, Outputs
 from bev.deploy.parity import (
@@ -32,6 +32,9 @@ from bev.deploy.precise import float64_outputs
 from bev.deploy.runtime import Runner, open_runner
 from bev.models.detectors import TemporalDetector
 from bev.structures import Boxes2D, ImageBatch
+
+# Outputs of a graph that finds boxes or cells: their scores, and what stands in the scores' order.
+_SCORES, _RANKED = {"score", "probability"}, {"boxes", "label", "valid", "seen", "evidence"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,11 @@ class Report:
 
 
 def check_file(
-    example: Exportable, path: str | Path, exact: bool = False, layers: bool = False, device: int = 0
+    example: Exportable,
+    path: str | Path,
+    exact: bool = False,
+    layers: bool = False,
+    runner: Runner | None = None,
 ) -> Report:
     """Compare a written file with the detector on the example's frames, as :func:`check_graph`.
 
@@ -86,18 +93,18 @@ def check_file(
         path: of any format, written for this detector: ``*.onnx``, ``*.pt2``, ``*.aoti.pt2``, ``*.engine``.
         exact: also measure how far both are from float64.
         layers: of ``*.onnx``, also compare layer by layer; the detector is exported once more for that.
-        device: index of the GPU, for engines.
+        runner: of the file; None: it is opened.
 
     Raises:
         ExportError: no such file, one that cannot run here, or one of another detector.
     """
-    runner = open_runner(path, threads=1, device=device)
-    graph, exported = _graph_like(example, runner.facts, path), None
+    ready = open_runner(path, threads=1) if runner is None else runner
+    graph, exported = _graph_like(example, ready.facts, path), None
     if layers:
         if not str(path).endswith(".onnx"):
             raise ExportError(f"{path}: layers are compared in ONNX graphs alone")
         exported = _written_again(graph, path)
-    return check_graph(example, graph, path, exported, exact, runner)
+    return check_graph(example, graph, path, exported, exact, ready)
 
 
 def _written_again(graph: DetectorGraph, path: str | Path) -> Any:
@@ -109,11 +116,11 @@ def _written_again(graph: DetectorGraph, path: str | Path) -> Any:
 
 def _graph_like(example: Exportable, facts: GraphFacts, path: str | Path) -> DetectorGraph:
     """The detector as the graph that a file should hold."""
-    modes: tuple[Outputs, ...] = ("boxes", "raw", "both")
-    for outputs in modes:
-        graph = example.graph(facts.baked, outputs)
-        if _signature(graph.facts) == _signature(facts):
-            return graph
+    names = {name for name in facts.outputs if not name.startswith(NEXT)}
+    outputs: Outputs = "raw" if names.isdisjoint(_SCORES) else "boxes" if names <= _SCORES | _RANKED else "both"
+    graph = example.graph(facts.baked, outputs)
+    if _signature(graph.facts) == _signature(facts):
+        return graph
     raise ExportError(
         f"{path} is not a graph of this {type(example.model).__name__}: its inputs are {', '.join(facts.inputs)}, its "
         f"outputs {', '.join(facts.outputs)}, to be finished as {facts.finish['kind']}"
@@ -213,6 +220,5 @@ def _by_rank(wanted: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[
 
     Candidates of equal or nearly equal score may come in any order; their boxes are compared as boxes.
     """
-    ranked = {"boxes", "label", "valid", "seen", "evidence"}
-    keep = [name for name in wanted if name not in ranked]
+    keep = [name for name in wanted if name not in _RANKED]
     return {name: wanted[name] for name in keep}, {name: given[name] for name in keep}

@@ -7,19 +7,6 @@ _base_ = [
 ]
 _depth_bins = dict(type="LogDepthBins", low_m=2.0, high_m=58.0, count=32)
 _grid = dict(type="BEVGrid", x_m=(-51.2, 51.2, 1.024), y_m=(-51.2, 51.2, 1.024), z_m=(-5.0, 3.0, 8.0))
-# nuScenes' means: length, width, height.
-_mean_size_m = dict(
-    car=(4.62, 1.95, 1.73),
-    truck=(6.93, 2.51, 2.84),
-    construction_vehicle=(6.45, 2.80, 3.16),
-    bus=(11.1, 2.94, 3.45),
-    trailer=(12.3, 2.90, 3.87),
-    barrier=(0.50, 2.51, 0.98),
-    motorcycle=(2.11, 0.77, 1.47),
-    bicycle=(1.70, 0.60, 1.28),
-    pedestrian=(0.73, 0.67, 1.77),
-    traffic_cone=(0.41, 0.41, 1.07),
-)
 model = dict(
     type="BEVDet",
     preprocess=dict(type="ImageNormalizer"),
@@ -41,7 +28,7 @@ model = dict(
     pts_bbox_head=dict(
         type="CenterHead",
         in_channels=32,
-        coder=dict(type="CenterCoder", grid=_grid, ray_aligned=True, mean_size_m=_mean_size_m),
+        coder=dict(type="CenterCoder", grid=_grid, ray_aligned=True, mean_size_m="nuscenes"),
         shared_channels=32,
         head_channels=32,
         joint_regression=True,

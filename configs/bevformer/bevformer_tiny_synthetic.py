@@ -18,19 +18,6 @@ _base_ = [
 _range_m = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
 _grid = dict(type="BEVGrid", x_m=(-51.2, 51.2, 2.048), y_m=(-51.2, 51.2, 2.048), z_m=(-5.0, 3.0, 8.0))
 _dim = 64
-# nuScenes' means: length, width, height.
-_mean_size_m = dict(
-    car=(4.62, 1.95, 1.73),
-    truck=(6.93, 2.51, 2.84),
-    construction_vehicle=(6.45, 2.80, 3.16),
-    bus=(11.1, 2.94, 3.45),
-    trailer=(12.3, 2.90, 3.87),
-    barrier=(0.50, 2.51, 0.98),
-    motorcycle=(2.11, 0.77, 1.47),
-    bicycle=(1.70, 0.60, 1.28),
-    pedestrian=(0.73, 0.67, 1.77),
-    traffic_cone=(0.41, 0.41, 1.07),
-)
 
 _encoder_layer = dict(
     type="BEVFormerLayer",
@@ -66,7 +53,7 @@ model = dict(
             head=dict(
                 type="CenterHead",
                 in_channels=_dim,
-                coder=dict(type="CenterCoder", grid=_grid, ray_aligned=True, mean_size_m=_mean_size_m),
+                coder=dict(type="CenterCoder", grid=_grid, ray_aligned=True, mean_size_m="nuscenes"),
                 shared_channels=_dim,
                 head_channels=32,
                 joint_regression=True,

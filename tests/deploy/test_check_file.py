@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bev.deploy import ExportError, check_file, write_program
+from bev.deploy import ExportError, check_file, open_runner, write_program
 from bev.deploy.build import Exportable
 from bev.deploy.check import Report
 from bev.deploy.cuda import CudaError
@@ -69,7 +69,7 @@ def test_the_command_with_pictures_and_what_was_fed(
     pictures = ("--pictures", str(folder / "picture.png"))
     assert run(*pictures) == 0 and "passed" in capsys.readouterr().out
     arguments: Any = command.parse([str(CONFIG), str(folder / "weights.pth"), str(folder / "graph.pt2"), *pictures])
-    fed = command.example_of(arguments).images.numpy()
+    fed = command.example_of(arguments, open_runner(folder / "graph.pt2")).images.numpy()
     np.save(folder / "right.npy", fed)
     np.save(folder / "swapped.npy", fed[:, ::-1])
     assert run(*pictures, "--fed", str(folder / "right.npy")) == 0

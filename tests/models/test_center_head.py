@@ -86,6 +86,10 @@ def test_mean_sizes_leave_the_difference_from_the_ordinary():
     torch.testing.assert_close(back.center_m, boxes.center_m, atol=2e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="every class once"):
         CenterCoder(GRID, mean_size_m={"car": (4.0, 2.0, 1.5)})
+    with pytest.raises(ValueError, match="'kitti' is unknown"):
+        CenterCoder(GRID, mean_size_m="kitti")  # type: ignore[arg-type]
+    known = CenterCoder(GRID, mean_size_m="nuscenes").ordinary
+    assert known is not None and known[0].exp()[1:].tolist() == pytest.approx([4.62, 1.95, 1.73])
 
 
 def test_boxes_outside_the_grid_are_left_out():

@@ -10,7 +10,6 @@ import torch
 from bev.geometry.bev_grid import BEVGrid
 from bev.geometry.frustum import DepthBins
 from bev.geometry.projection import unproject
-from bev.models.backbones import BEVEncoder
 from bev.models.detectors import BEVFormer
 from bev.models.heads.image_center_head import ImageCenterHead
 from bev.models.heads.image_supervision import ImageSupervision
@@ -87,19 +86,6 @@ def test_finer_cells_are_folded_into_queries() -> None:
     assert float((found - expected).abs().max()) < 1.6 * 4.0
     with pytest.raises(ValueError, match="3 x 3 cells a query do not divide"):
         LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, fold=3)
-
-
-def test_an_encoder_sees_the_fine_cells() -> None:
-    fine = replace(GRID, x_m=(-20.0, 20.0, 40 / 24), y_m=(-20.0, 20.0, 2.0))
-    encoder = BEVEncoder(4 + 4, (6, 8), (1,))
-    lifted = LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, fold=2, encoder=encoder, encoded_channels=6)
-    rig, depth = ring_rig(6, (64, 96), 2), torch.rand(2, 6, 8, 12, len(BINS)).softmax(-1)
-    queries = lifted(torch.randn(2, 6, 3, 8, 12), depth, rig)
-    assert queries.shape == (2, 120, DIM)
-    queries.square().sum().backward()
-    assert all(p.grad is not None for p in lifted.parameters())
-    with pytest.raises(ValueError, match="needs encoded_channels"):
-        LiftedQueries(3, 4, DIM, BINS, fine, stride_px=8, encoder=encoder)
 
 
 def test_errors_name_what_is_wrong() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,19 @@ from bev.structures.boxes3d import Frame
 from bev.structures.conventions import CLASSES
 
 CODE_SIZE = 10
+# nuScenes' means: length, width, height.
+NUSCENES_MEAN_SIZE_M: Mapping[str, Sequence[float]] = {
+    "car": (4.62, 1.95, 1.73),
+    "truck": (6.93, 2.51, 2.84),
+    "construction_vehicle": (6.45, 2.80, 3.16),
+    "bus": (11.1, 2.94, 3.45),
+    "trailer": (12.3, 2.90, 3.87),
+    "barrier": (0.50, 2.51, 0.98),
+    "motorcycle": (2.11, 0.77, 1.47),
+    "bicycle": (1.70, 0.60, 1.28),
+    "pedestrian": (0.73, 0.67, 1.77),
+    "traffic_cone": (0.41, 0.41, 1.07),
+}
 
 
 class CellCodes(NamedTuple):
@@ -44,13 +57,21 @@ class CenterCoder:
         grid: cells of the head's maps (one level).
         ray_aligned: heading and velocity relative to the cell's direction from the origin, as an image shows them.
         mean_size_m: (length, width, height) of each class. Sizes are then coded as the log ratio to the class's mean
-            and z without half its height: what is left to learn is the difference from the ordinary.
+            and z without half its height: what is left to learn is the difference from the ordinary. ``"nuscenes"``:
+            the means of that data set.
     """
 
     def __init__(
-        self, grid: BEVGrid, ray_aligned: bool = False, mean_size_m: Mapping[str, Sequence[float]] | None = None
+        self,
+        grid: BEVGrid,
+        ray_aligned: bool = False,
+        mean_size_m: Mapping[str, Sequence[float]] | Literal["nuscenes"] | None = None,
     ) -> None:
         self.grid, self.ray_aligned = grid, ray_aligned
+        if isinstance(mean_size_m, str):
+            if mean_size_m != "nuscenes":
+                raise ValueError(f"mean_size_m {mean_size_m!r} is unknown; valid: 'nuscenes', or sizes by class")
+            mean_size_m = NUSCENES_MEAN_SIZE_M
         if mean_size_m is not None and sorted(mean_size_m) != sorted(CLASSES):
             raise ValueError(f"mean_size_m must hold every class once, got {sorted(mean_size_m)}")
         known = None if mean_size_m is None else torch.tensor([mean_size_m[name] for name in CLASSES])

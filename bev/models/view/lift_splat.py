@@ -157,9 +157,6 @@ class LiftedQueries(Splat):
         depth_bins, grid, stride_px: as of :class:`Splat`; a grid of one level.
         fold: the grid's cells along each side of a query's: finer ones, so that a query knows where in its own cell
             something stands.
-        encoder: of the pooled grid with its further channels, before it is folded: (B, hidden_channels + 4, Y, X) ->
-            (B, encoded_channels, Y, X). None for none.
-        encoded_channels: of ``encoder``.
 
     Attributes:
         shape: (Y, X) of the queries.
@@ -177,8 +174,6 @@ class LiftedQueries(Splat):
         grid: BEVGrid,
         stride_px: int,
         fold: int = 1,
-        encoder: nn.Module | None = None,
-        encoded_channels: int | None = None,
     ) -> None:
         super().__init__(depth_bins, grid, stride_px, ray_channels=True, normalize=True)
         if grid.shape[0] != 1:
@@ -187,11 +182,7 @@ class LiftedQueries(Splat):
             raise ValueError(f"LiftedQueries: {fold} x {fold} cells a query do not divide a grid of {grid.shape[1:]}")
         self.shape = grid.shape[1] // fold, grid.shape[2] // fold
         self.context = ConvModule(in_channels, hidden_channels)
-        self.encoder = encoder
-        pooled = hidden_channels + self.added_channels
-        if encoder is not None and encoded_channels is None:
-            raise ValueError("LiftedQueries: an encoder needs encoded_channels, the number of its channels")
-        self.mix = ConvModule(encoded_channels or pooled, embed_dim, max(3, 2 * fold - 1), stride=fold)
+        self.mix = ConvModule(hidden_channels + self.added_channels, embed_dim, max(3, 2 * fold - 1), stride=fold)
         self.norm = nn.LayerNorm(embed_dim)
 
     def forward(self, features: Tensor, depth: Tensor, rig: CameraRig) -> Tensor:
@@ -199,8 +190,7 @@ class LiftedQueries(Splat):
         queries, row-major."""
         context = self.context(features.flatten(0, 1)).permute(0, 2, 3, 1).float()
         pooled = self.splat(depth.float(), context.unflatten(0, features.shape[:2]), rig)
-        pooled = self.with_rays(pooled).contiguous(memory_format=torch.channels_last)
-        mixed = self.mix(pooled if self.encoder is None else self.encoder(pooled))
+        mixed = self.mix(self.with_rays(pooled).contiguous(memory_format=torch.channels_last))
         queries: Tensor = self.norm(mixed.flatten(2).transpose(1, 2))
         return queries
 
