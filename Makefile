@@ -1,12 +1,14 @@
 # make demo   train, score and draw a detector on synthetic data, from a bare machine
 # make test   style checks and the whole test suite
-# Both make .venv first, once. Options: PYTHON=python3.11  TORCH="torch==2.13.0"  EXTRAS=...  TEST_EXTRAS=...
+# Both make .venv first, once. Options: PYTHON=python3.11  TORCH="torch==2.13.0"  EXTRAS=...  TEST_EXTRAS=...  JOBS=2
 SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3 || command -v python)
 TORCH ?= torch==2.13.0
 EXTRAS ?= nuscenes,viz,train
 # What the tests need besides, so that nothing is skipped for want of a package.
 TEST_EXTRAS ?= coco,dev,export,mmdet3d,points,pretrained,prune,tensorrt-rtx,triton
+# Processes of the test suite, of up to 5 GB each.
+JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 TESTABLE := .venv/.testable
@@ -49,7 +51,7 @@ lint: $(TESTABLE)
 	$(BIN)/mypy bev
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
