@@ -48,7 +48,7 @@ $(TESTABLE): $(INSTALLED)
 lint: $(TESTABLE)
 	$(BIN)/flake8 bev tools tests benchmarks configs projects
 	$(BIN)/isort --check-only --quiet bev tools tests benchmarks projects
-	$(BIN)/mypy bev
+	$(BIN)/mypy bev projects tools benchmarks --exclude 'tests/|configs/'
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,8 +47,11 @@ def _inputs(queries: int, channels: int) -> tuple[list[Tensor], Tensor, Tensor, 
     return features, pixels, visible, weights
 
 
-def _step(sample: Callable[..., Tensor], features: list[Tensor], *rest: Any) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(sample(features, *rest).sum(), [*features, rest[0], rest[2]])
+def _step(
+    sample: Callable[..., Tensor], features: list[Tensor], pixels: Tensor, visible: Tensor, weights: Tensor
+) -> tuple[Tensor, ...]:
+    total = sample(features, pixels, visible, weights, IMAGE_PX).sum()
+    return torch.autograd.grad(total, [*features, pixels, weights])
 
 
 def _channels_last(feature: Tensor) -> Tensor:
@@ -58,28 +62,27 @@ def main() -> None:
     """Forward, and forward + backward, on both layouts."""
     args = arguments(__doc__ or "")
     runs = 5 if args.quick else 11
-    features, *rest = _inputs(300 if args.quick else 900, 64 if args.quick else 256)
-    exact = _camera_sampling_reference([f.double() for f in features], *(_double(x) for x in rest), IMAGE_PX)
+    features, pixels, visible, weights = _inputs(300 if args.quick else 900, 64 if args.quick else 256)
+    doubled = [f.double() for f in features]
+    exact = _camera_sampling_reference(doubled, pixels.double(), visible, weights.double(), IMAGE_PX)
+    baselines: dict[str, Callable[..., Tensor]]
     baselines = {"published (all cameras)": _camera_sampling_reference, "visible-only grid_sample": _visible_only}
     cases: list[dict[str, Any]] = []
     for layout, maps in (("channels_last", [_channels_last(f) for f in features]), ("contiguous", features)):
-        arguments_ = (maps, *rest, IMAGE_PX)
-        error = float((camera_sampling(*arguments_).double() - exact).abs().max())
-        calls = {name: (lambda f=f: f(*arguments_)) for name, f in baselines.items()}
+        ours = partial(camera_sampling, maps, pixels, visible, weights, IMAGE_PX)
+        error = float((ours().double() - exact).abs().max())
+        calls = {name: partial(f, maps, pixels, visible, weights, IMAGE_PX) for name, f in baselines.items()}
         how: dict[str, Any] = {"runs": runs, "clock": time.process_time, "memory": True}
-        rows = compare(f"forward, {layout}", lambda: camera_sampling(*arguments_), calls, **how)
-        for leaf in (*maps, rest[0], rest[2]):
+        rows = compare(f"forward, {layout}", ours, calls, **how)
+        for leaf in (*maps, pixels, weights):
             leaf.requires_grad_()
-        calls = {name: (lambda f=f: _step(f, *arguments_)) for name, f in baselines.items()}
-        rows += compare(f"forward + backward, {layout}", lambda: _step(camera_sampling, *arguments_), calls, **how)
-        for leaf in (*maps, rest[0], rest[2]):
+        steps = {name: partial(_step, f, maps, pixels, visible, weights) for name, f in baselines.items()}
+        ours_step = partial(_step, camera_sampling, maps, pixels, visible, weights)
+        rows += compare(f"forward + backward, {layout}", ours_step, steps, **how)
+        for leaf in (*maps, pixels, weights):
             leaf.requires_grad_(False)
         cases += [{**row, "max_abs_diff": error} for row in rows]
     report("camera_sampling", args.threads, cases)
-
-
-def _double(x: Tensor) -> Tensor:
-    return x.double() if x.is_floating_point() else x
 
 
 if __name__ == "__main__":

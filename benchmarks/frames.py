@@ -28,9 +28,9 @@ def real_rig(frame: str, names: tuple[str, ...], homography: np.ndarray, size_px
     ego_from_ref = LIDAR_TOP.ego_from_sensor if frame == "lidar" else np.eye(4)
     intrinsics = [sensors[name].intrinsics(NATIVE_WIDTH_PX, NATIVE_HEIGHT_PX) for name in names]
     cam_from_ref = [np.linalg.inv(sensors[name].ego_from_sensor) @ ego_from_ref for name in names]
-    stack = [torch.from_numpy(np.stack(part))[None] for part in (intrinsics, cam_from_ref)]
+    matrices, poses = (torch.from_numpy(np.stack(part))[None] for part in (intrinsics, cam_from_ref))
     augmentation = torch.from_numpy(np.asarray(homography, np.float64)).expand(1, len(names), 3, 3)
-    return CameraRig(*stack, augmentation, size_px, names, torch.zeros(1, len(names), dtype=torch.long))
+    return CameraRig(matrices, poses, augmentation, size_px, names, torch.zeros(1, len(names), dtype=torch.long))
 
 
 def test_frame(config: Config, index: int = 0) -> Batch:

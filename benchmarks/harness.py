@@ -9,7 +9,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ def arguments(description: str) -> argparse.Namespace:
 def compare(
     case: str,
     ours: Callable[[], Any],
-    baselines: dict[str, Callable[[], Any]],
+    baselines: Mapping[str, Callable[[], Any]],
     runs: int,
     clock: Callable[[], float] = time.perf_counter,
     memory: bool = False,

@@ -67,8 +67,7 @@ def bevdet(jpegs: list[bytes], augment: bool) -> torch.Tensor:
     """BEVDet's loading: (6, 3, 256, 704) float32."""
     images = []
     for data in jpegs:
-        picture = Image.open(io.BytesIO(data))
-        picture = picture.resize(RESIZED[::-1])
+        picture = Image.open(io.BytesIO(data)).resize(RESIZED[::-1])
         picture = picture.crop((0, TOP, SIZE[1], RESIZED[0]))
         if augment:
             picture = picture.transpose(method=Image.Transpose.FLIP_LEFT_RIGHT)

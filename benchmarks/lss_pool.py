@@ -7,6 +7,7 @@ once a rig (its own row); the cumulative-sum trick sorts in every call, as publi
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,12 @@ def main() -> None:
         features = torch.randn(rows, channels, generator=generator)
         exact = _bev_pool_reference(depth.double(), features.double(), plan)
         named = {"index_add": _bev_pool_reference, "cumulative-sum trick": _cumsum_trick}
-        calls = {k: (lambda f=f: f(depth, features, plan)) for k, f in named.items()}
-        forward = compare(f"forward C={channels}", lambda: bev_pool(depth, features, plan), calls, **options)
+        calls = {k: partial(f, depth, features, plan) for k, f in named.items()}
+        forward = compare(f"forward C={channels}", partial(bev_pool, depth, features, plan), calls, **options)
         depth.requires_grad_(), features.requires_grad_()
-        calls = {k: (lambda f=f: _step(f, depth, features, plan)) for k, f in named.items()}
-        ours = lambda: _step(bev_pool, depth, features, plan)  # noqa: E731
-        step = compare(f"forward + backward C={channels}", ours, calls, **options)
+        steps = {k: partial(_step, f, depth, features, plan) for k, f in named.items()}
+        ours = partial(_step, bev_pool, depth, features, plan)
+        step = compare(f"forward + backward C={channels}", ours, steps, **options)
         error = float((bev_pool(depth, features, plan).detach().double() - exact).abs().max())
         cases += [{**row, "max_abs_diff": error} for row in forward + step]
     inside = plan.cell_of_point < cells

@@ -66,6 +66,7 @@ def measure(name: str, runs: int) -> list[dict[str, Any]]:
             return run(model)
 
     exported, outputs = _exported(folded, frames[1], state, torch.get_num_threads())
+    calls: dict[str, Callable[[], Any]]
     calls = {"published composition": published, "ours, norms not folded": partial(run, model)}
     errors = {baseline: _difference(run(folded), call()) for baseline, call in calls.items()}
     rows = compare(Path(name).stem, partial(run, folded), calls, runs, time.process_time, memory=True)

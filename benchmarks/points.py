@@ -40,13 +40,13 @@ def open3d_calls(path: Path, out: Path) -> tuple[Calls, Calls]:
     """Open3D's tensor API, which keeps intensities."""
     import open3d as o3d
 
-    cloud = o3d.t.io.read_point_cloud(str(path))
+    cloud = o3d.t.io.read_point_cloud(path)
     binary = not path.name.startswith("ascii")
     packed = path.name.startswith("binary_compressed")
     write = dict(write_ascii=not binary, compressed=packed)
     return (
-        {"open3d": lambda: o3d.t.io.read_point_cloud(str(path))},
-        {"open3d": lambda: o3d.t.io.write_point_cloud(str(out), cloud, **write)},
+        {"open3d": lambda: o3d.t.io.read_point_cloud(path)},
+        {"open3d": lambda: o3d.t.io.write_point_cloud(out, cloud, **write)},
     )
 
 
@@ -104,7 +104,7 @@ def deleting(write: Callable[[], Any], out: Path) -> Callable[[], Any]:
     return call
 
 
-CASES: list[tuple[str, dict[str, str], list[tuple[str, Callable[[Path, Path], tuple[Calls, Calls]]]]]] = [
+CASES: list[tuple[str, dict[str, Any], list[tuple[str, Callable[[Path, Path], tuple[Calls, Calls]]]]]] = [
     ("binary.pcd", {"encoding": "binary"}, [("open3d", open3d_calls), ("pypcd4", pypcd4_calls)]),
     ("binary_compressed.pcd", {"encoding": "binary_compressed"}, [("open3d", open3d_calls), ("pypcd4", pypcd4_calls)]),
     ("ascii.pcd", {"encoding": "ascii"}, [("open3d", open3d_calls), ("pypcd4", pypcd4_calls)]),

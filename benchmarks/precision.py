@@ -183,8 +183,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = json.loads(path.read_text())["cases"] if path.exists() else []
     result: dict[str, Any] = {}
     for case in cases(args):
-        found = [] if not args.again and any(row["case"] == case.name for row in rows) else None
-        if found is None:
+        known = not args.again and any(row["case"] == case.name for row in rows)
+        found: list[dict[str, Any]] = []
+        if not known:
             found = measure(case, args.precisions, args.runs, args.frames)
         found += more(case, args.checkpoint, args.runs, args.frames)
         rows = [row for row in rows if row["case"] not in {new["case"] for new in found}] + found

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def compiled(example: Exportable) -> Calls:
         model: Any = torch.compile(example.model, dynamic=False)
         with patch, torch.no_grad():
             model(example.images)
-        calls[name] = lambda model=model: model(example.images)
+        calls[name] = partial(model, example.images)
     return calls
 
 

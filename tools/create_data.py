@@ -99,7 +99,7 @@ def infos(arguments: argparse.Namespace) -> None:
 
     index = load_index(arguments.root, arguments.version)
     frames = frames_of_split(index, arguments.root / arguments.version, arguments.split)
-    write_infos(arguments.out, index, frames, arguments.version)
+    write_infos(arguments.out, index, frames.tolist(), arguments.version)
     print(f"{len(frames)} frames: {arguments.out}")
 
 

@@ -64,6 +64,9 @@ class StreamPETRHead(StreamingHead):
             share of the range.
     """
 
+    position_range: Tensor
+    coords_d: Tensor
+
     def __init__(
         self,
         transformer: GlobalTransformer,
