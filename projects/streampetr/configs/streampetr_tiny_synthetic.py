@@ -49,7 +49,7 @@ model = dict(
             type="HungarianAssigner3D", cls_weight=2.0, reg_weight=0.25, code_weights=(2, 2, 1, 1, 1, 1, 1, 1, 1, 1)
         ),
         coder=dict(type="NMSFreeCoder", max_boxes=300),
-        # Of three layers, and at first nearly noise: in full weight (2 and .25) they drown what the images are told directly.
+        # Of three layers, and at first nearly noise: in full weight (2 and .25) they drown what the images are told.
         loss_cls=dict(type="FocalLoss", gamma=2.0, alpha=0.25, loss_weight=0.6),
         loss_bbox=dict(type="L1Loss", loss_weight=0.075),
     ),
