@@ -5,8 +5,9 @@
 
 Trained checkpoints are needed: of ``python -m benchmarks.bccd`` (one folder a detector) and of ``make demo``. Scales
 are chosen on training frames (default recipe of ``tools/export.py --precision``), scores are those of all test
-frames: AP of BCCD's test split, NDS of the synthetic world's held-out recordings. ``mixed`` is int8 with the
-costliest tenth of the layers in float16. ``--checkpoint NAME=DIR`` adds a row for another checkpoint of a case's
+frames: AP of BCCD's test split, NDS of the synthetic world's held-out recordings. ``int8`` is placed for TensorRT,
+``int8-onnxruntime`` for onnxruntime's kernels on a CPU; ``mixed`` is int8 with the costliest tenth of the layers in
+float16. ``--checkpoint NAME=DIR`` adds a row for another checkpoint of a case's
 configuration, pruned or trained with quantisation (``yolox_nano:qat=DIR``: after the colon comes the row's own name).
 Milliseconds are processor time of one frame on one thread, the median of alternating runs. Rows that are there are
 kept; ``--again`` measures anew.
@@ -33,7 +34,16 @@ from bev._optional import require
 from bev.deploy.build import Exportable, frames_of, load_detector
 from bev.deploy.export import describe, to_onnx
 from bev.deploy.graph import GraphFacts
-from bev.deploy.quantize import GraphFrames, Network, OutputError, Quantized, Recipe, score_graph, sensitivities
+from bev.deploy.quantize import (
+    GraphFrames,
+    Network,
+    OutputError,
+    Placement,
+    Recipe,
+    quantize_graph,
+    score_graph,
+    sensitivities,
+)
 from bev.deploy.quantize.command import trained_thresholds
 from bev.deploy.quantize.half import to_half
 from bev.deploy.quantize.mixed import mixed_graph
@@ -42,7 +52,7 @@ from bev.deploy.quantize.ranges import magnitudes, run, session
 from bev.deploy.quantize.score import main_score
 from bev.engine import load_config
 
-PRECISIONS = ("fp32", "fp16", "int8", "mixed")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-onnxruntime", "mixed")
 BCCD = ("yolox_nano", "ppyoloe_nano", "yolov5_nano", "one_to_one_nano")
 COLUMNS = ("case", "precision", "score", "points to fp32", "layers in int8", "MB", "ms", "fp32 ms", "weights of 0, %")
 
@@ -100,14 +110,15 @@ def graphs(
     sizes = magnitudes(Network(model), frames) if {"fp16", "mixed"} & set(wanted) else {}
     if "fp16" in wanted:
         made["fp16"] = to_half(model, sizes)[0], 0
-    if "int8" in wanted:
-        quantized = Quantized(model, Recipe(), frames, known)
-        made["int8"] = quantized.graph(), len(quantized.layers)
+    placements: dict[str, Placement] = {"int8": "tensorrt", "int8-onnxruntime": "onnxruntime"}
+    for name in [name for name in placements if name in wanted]:
+        eight = quantize_graph(model, Recipe(), frames, known, placements[name])
+        made[name] = eight.graph(), len(eight.layers)
     if "mixed" in wanted:
-        quantized = Quantized(model, Recipe(half_scales=True), frames, known)
-        rows = sensitivities(quantized, OutputError(quantized, frames[:2]))
+        eight = quantize_graph(model, Recipe(half_scales=True), frames, known)
+        rows = sensitivities(eight, OutputError(eight, frames[:2]))
         keep = [row.layer for row in rows[: len(rows) // 10]]
-        made["mixed"] = mixed_graph(quantized, keep, sizes), len(quantized.layers) - len(keep)
+        made["mixed"] = mixed_graph(eight, keep, sizes), len(eight.layers) - len(keep)
     return made
 
 
@@ -157,7 +168,7 @@ def more(case: Case, given: Sequence[str], runs: int, count: int | None) -> list
     for text in given:
         label, _, folder = text.partition("=")
         if label.split(":")[0] == case.name:
-            found = measure(replace(case, checkpoint=folder), ("fp32", "int8"), runs, count)
+            found = measure(replace(case, checkpoint=folder), ("fp32", "int8", "int8-onnxruntime"), runs, count)
             rows += [{**row, "case": label} for row in found]
     return rows
 

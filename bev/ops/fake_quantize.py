@@ -42,11 +42,12 @@ def fake_quantize_channels(weight: Tensor, axis: int = 0) -> Tensor:
     return torch.fake_quantize_per_channel_affine(weight.float(), scale, zero, axis, -LEVELS, LEVELS)
 
 
-def threshold_of_least_error(counts: np.ndarray) -> float:
+def threshold_of_least_error(counts: np.ndarray, levels: int = LEVELS) -> float:
     """Where to clip for the least squared error of rounding (below) and clipping (above).
 
     Args:
         counts: (bins,) of magnitudes, in equal bins from 0.
+        levels: integers between 0 and the threshold.
 
     Returns:
         Number of bins below the threshold, a sixteenth of all to all.
@@ -55,7 +56,7 @@ def threshold_of_least_error(counts: np.ndarray) -> float:
     place = np.arange(bins) + 0.5
     best, found = np.inf, float(bins)
     for stop in np.linspace(bins / 16, bins, 121):
-        scale = stop / LEVELS
+        scale = stop / levels
         error = np.where(place < stop, scale**2 / 12, (place - stop) ** 2)
         cost = float((counts * error).sum())
         if cost < best:

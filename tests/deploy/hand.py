@@ -87,6 +87,21 @@ def graph(seed: int = 0, epsilon: float = 1e-3) -> Any:
     return onnx.shape_inference.infer_shapes(model)
 
 
+def silu_graph() -> Any:
+    """Inputs ``images``; output ``end``: two convolutions with x sigmoid(x) between, whose x reaches far below zero."""
+    m = _Maker(0)
+    m.add("Cast", ["images"], "floats", "", to=TensorProto.FLOAT)
+    m.add("Div", ["floats", m.constant("std", 58.0)], "normal", "model.preprocess")
+    m.conv("normal", "x", "model.one", (8, 3))
+    m.add("Sigmoid", ["x"], "gate", "model.one")
+    m.add("Mul", ["x", "gate"], "silu", "model.one")
+    m.conv("silu", "end", "model.two", (2, 8))
+    inputs = [helper.make_tensor_value_info("images", TensorProto.UINT8, (1, 3, SIZE, SIZE))]
+    outputs = [helper.make_tensor_value_info("end", TensorProto.FLOAT, (1, 2, SIZE, SIZE))]
+    body = helper.make_graph(m.nodes, "silu", inputs, outputs, m.constants)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
 def frames(count: int = 4) -> list[dict[str, np.ndarray]]:
     """Inputs."""
     rng = np.random.default_rng(1)

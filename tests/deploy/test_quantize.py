@@ -19,8 +19,10 @@ from bev.deploy.quantize import (  # noqa: E402
     OutputError,
     Quantized,
     Recipe,
+    WholeInteger,
     equalize,
     mixed_graph,
+    quantize_graph,
     sensitivities,
     to_half,
     within_drop,
@@ -29,7 +31,7 @@ from bev.deploy.quantize import (  # noqa: E402
 )
 from bev.deploy.quantize.equalize import find_pairs  # noqa: E402
 from bev.deploy.quantize.network import FLOAT, HALF, weights_bytes  # noqa: E402
-from bev.deploy.quantize.ranges import METHODS, magnitudes, run, session, thresholds  # noqa: E402
+from bev.deploy.quantize.ranges import METHODS, extremes, magnitudes, run, session, thresholds  # noqa: E402
 from bev.deploy.tensorrt_rtx import build_engine  # noqa: E402
 from tests.deploy import hand  # noqa: E402
 
@@ -194,6 +196,77 @@ def test_known_thresholds_are_used(model: Any) -> None:
     assert [layer.name for layer in found.layers] == ["stem", "head.cls"] and found.limits["normal"] == 2.54
     with pytest.raises(ValueError, match="was trained in int8"):
         Quantized(model, Recipe("minmax"), FRAMES, known={"neck": 1.0})
+
+
+# Integers for onnxruntime's kernels -----------------------------------------------------------------------------------
+
+
+def kernels(graph: Any, folder: Path) -> dict[str, str]:
+    """What onnxruntime's optimiser makes of a graph: operator by node."""
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimised.onnx"), 3
+    runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {node.name: node.op_type for node in onnx.load(str(folder / "optimised.onnx")).graph.node}
+
+
+def test_layers_become_integer_kernels(model: Any, tmp_path: Path) -> None:
+    """From the stem to the end of the block; the sum is an output, and what the last layer gives leaves the network."""
+    found = quantize_graph(model, Recipe(), FRAMES, placement="onnxruntime")
+    assert [layer.name for layer in found.layers] == ["stem", "block.one", "block.two"]
+    assert "leaves the network" in found.excluded["head.cls"]
+    graph = found.graph()
+    onnx.checker.check_model(graph, full_check=True)
+    assert check_operators(graph) == []
+    ops = kernels(graph, tmp_path)
+    assert sorted(ops.values()).count("QLinearConv") == 3 and "QLinearLeakyRelu" in ops.values()
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in graph.graph.initializer}
+    made = {out: node for node in graph.graph.node for out in node.output}
+    for name in ("node_a", "node_b", "node_c"):
+        activation, weight, bias = (made[tensor] for tensor in by_name(graph)[name].input)
+        assert constants[activation.input[2]].dtype == np.uint8 and constants[weight.input[0]].dtype == np.int8
+        assert constants[bias.input[0]].dtype == np.int32 and constants[weight.input[1]].shape == (8,)
+    exact, given = (run(session(g), FRAMES[0], ["score", "next_map"]) for g in (model, graph))
+    assert 0 < np.abs(given["next_map"] - exact["next_map"]).max() < 0.05 * np.abs(exact["next_map"]).max()
+    assert OutputError(found, FRAMES)(graph) < 2e-3
+
+
+def test_layers_taken_back_and_alone(model: Any, tmp_path: Path) -> None:
+    found = quantize_graph(model, Recipe("minmax"), FRAMES, placement="onnxruntime")
+    ops = kernels(found.graph(keep=["block.one"]), tmp_path)
+    assert list(ops.values()).count("QLinearConv") == 2 and list(ops.values()).count("Conv") == 2
+    assert list(kernels(found.only("block.two"), tmp_path).values()).count("QLinearConv") == 1
+    rows = sensitivities(found, OutputError(found, FRAMES))
+    assert len(rows) == 3 and all(row.cost > 0 for row in rows)
+    for name, value in outputs(found.graph(keep=[layer.name for layer in found.layers])).items():
+        np.testing.assert_allclose(value, outputs(found.model)[name], rtol=1e-6)
+    with pytest.raises(ValueError, match="no quantised layers"):
+        found.graph(keep=["neck"])
+    with pytest.raises(ValueError, match="placement 'gpu'"):
+        quantize_graph(model, Recipe(), FRAMES, placement="gpu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no layer can be quantised for onnxruntime"):
+        quantize_graph(model, Recipe(keep=("stem", "block.*")), FRAMES, placement="onnxruntime")
+
+
+def test_what_silu_reads_has_the_range_that_matters_to_its_result(tmp_path: Path) -> None:
+    graph = hand.silu_graph()
+    seen = extremes(Network(graph), FRAMES, ["x", "silu"])
+    assert seen["x"][0] < -16, "the planted case"
+    found = quantize_graph(graph, Recipe("minmax"), FRAMES, placement="onnxruntime")
+    assert isinstance(found, WholeInteger) and [layer.name for layer in found.layers] == ["one"]
+    assert found.ranges["x"] == (-8.0, pytest.approx(seen["silu"][1]))
+    ops = sorted(kernels(found.graph(), tmp_path).values())
+    assert {"QLinearConv", "QLinearSigmoid", "QLinearMul", "Conv"} <= set(ops)
+    narrow = OutputError(found, FRAMES)(found.graph())
+    found.ranges["x"] = seen["x"]
+    assert narrow < 0.8 * OutputError(found, FRAMES)(found.graph())
+
+
+def test_trained_thresholds_hold_there_too(model: Any) -> None:
+    known = {"stem": 2.54, "block.two": 1.27}
+    found = quantize_graph(model, Recipe("minmax"), FRAMES, known, "onnxruntime")
+    assert isinstance(found, WholeInteger) and [layer.name for layer in found.layers] == ["stem", "block.two"]
+    assert found.ranges["normal"] == (0.0, 2.54) and found.ranges["b_relu"][1] == 1.27
 
 
 # Scales ---------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,8 @@ def test_files_of_fewer_bits_run_as_the_other(written: _Written, capsys: pytest.
     sizes = {"fp32": written.path.stat().st_size}
     table = written.path.with_name("s.json")
     few = ["--keep", "backbone.*", "neck.*", "head.network.c*", "--budget-drop", "1", "--sensitivity", str(table)]
-    for precision, more in {"fp16": [], "int8": [], "mixed": few}.items():
+    cpu = ["--placement", "onnxruntime"]
+    for precision, more in (("fp16", []), ("int8", cpu), ("int8", []), ("mixed", few)):
         path = written.reduce("--precision", precision, *more)
         assert path.name == f"squares_{precision}.onnx" and check_operators(onnx.load(str(path))) == []
         runner = OnnxRunner(path, threads=1)
@@ -93,6 +94,8 @@ def test_what_is_refused(written: _Written, tmp_path: Path) -> None:
         (dict(format="aoti"), "not --format aoti"),
         (dict(plugins=True), "leave out --plugins"),
         (dict(budget_mb=1.0, budget_drop=0.1), "choose one"),
+        (dict(placement="onnxruntime", precision="mixed"), "--placement onnxruntime is for"),
+        (dict(placement="onnxruntime", format="tensorrt"), "--placement onnxruntime is for"),
     ):
         args = argparse.Namespace(**{**vars(written.parse("--precision", "int8")), **change})
         with pytest.raises(ExportError, match=message):

@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from bev.geometry.bev_grid import BEVGrid
+from bev.models.backbones import BEVEncoder
 from bev.models.coders import SigmoidRefinement
 from bev.models.coders.center_coder import CenterCoder
 from bev.models.detectors import BEVFormer
 from bev.models.heads import PUBLISHED_TASKS, BEVFormerHead, CenterHead, MapProposals
-from tests.models import test_bevformer
+from bev.models.heads.map_proposals import FineMap
+from bev.models.view.lift_splat import LiftedQueries
+from tests.models import test_bevformer, test_lifted_queries
 from tests.models.rigs import random_batch
 
 DIM, COUNT = test_bevformer.DIM, 9
 GRID = BEVGrid(x_m=(-20.0, 20.0, 40 / 12), y_m=(-20.0, 20.0, 4.0), z_m=(-3.0, 3.0, 6.0))
+FINE = replace(GRID, x_m=(-20.0, 20.0, 40 / 24), y_m=(-20.0, 20.0, 2.0))
 
 
 def proposals(grid: BEVGrid = GRID) -> MapProposals:
@@ -25,14 +29,25 @@ def proposals(grid: BEVGrid = GRID) -> MapProposals:
     return MapProposals(head, DIM, COUNT)
 
 
-def detector() -> BEVFormer:
+def fine_proposals() -> MapProposals:
+    """The same in four cells for each of the map's."""
+    torch.manual_seed(2)
+    head = CenterHead(6, CenterCoder(FINE, ray_aligned=True), shared_channels=8, head_channels=8, min_radius=1)
+    encoder = BEVEncoder(3 + 8, (6, 8), (1,))
+    return MapProposals(head, DIM, COUNT, FineMap(DIM, 8, 2, encoder, spread_channels=3, out_channels=6))
+
+
+def detector(fine: bool = False) -> BEVFormer:
     """The detector of the other tests with proposals."""
-    plain = test_bevformer.detector()
-    old = plain.pts_bbox_head
-    head = BEVFormerHead(
-        old.transformer, 30, DIM, 10, old.assigner, old.coder, old.loss_cls, old.loss_bbox, proposals=proposals()
-    )
-    return BEVFormer(plain.preprocess, plain.img_backbone, plain.img_neck, head)
+    plain = (test_lifted_queries if fine else test_bevformer).detector()
+    old, lifted = plain.pts_bbox_head, None
+    if fine:
+        torch.manual_seed(3)
+        lifted = LiftedQueries(DIM, 4, DIM, test_lifted_queries.BINS, FINE, stride_px=8, fold=2)
+    parts = old.transformer, 30, DIM, 10, old.assigner, old.coder, old.loss_cls, old.loss_bbox
+    head = BEVFormerHead(*parts, lifted=lifted, proposals=fine_proposals() if fine else proposals())
+    images = plain.preprocess, plain.img_backbone, plain.img_neck
+    return BEVFormer(*images, head, image_supervision=plain.image_supervision)
 
 
 def test_queries_begin_at_the_boxes_of_the_highest_peaks() -> None:
@@ -56,9 +71,10 @@ def test_queries_begin_at_the_boxes_of_the_highest_peaks() -> None:
     torch.testing.assert_close(found, boxes.center_m, atol=1e-4, rtol=0)
 
 
-def test_gradients_reach_every_parameter_and_the_map() -> None:
+@pytest.mark.parametrize("fine", [False, True])
+def test_gradients_reach_every_parameter_and_the_map(fine: bool) -> None:
     first, second = test_bevformer.frames()
-    model = detector().train()
+    model = detector(fine).train()
     losses = model.loss(replace(second, previous=(first,)))
     assert {"map.loss_heatmap", "map.loss_bbox", "loss_cls", "d0.loss_bbox"} <= set(losses)
     sum(losses.values()).backward()
@@ -85,8 +101,9 @@ def test_counts_divide_the_dense_losses_and_make_room_for_matches() -> None:
     torch.testing.assert_close(ours["loss_cls"], halved["loss_cls"])
 
 
-def test_batches_are_their_samples() -> None:
-    batch, model = random_batch(), detector().eval()
+@pytest.mark.parametrize("fine", [False, True])
+def test_batches_are_their_samples(fine: bool) -> None:
+    batch, model = random_batch(), detector(fine).eval()
     with torch.no_grad():
         whole = model(batch.images, batch.rig)
         assert whole["cls_logits"].shape[2] == 30 + COUNT
@@ -95,12 +112,26 @@ def test_batches_are_their_samples() -> None:
     torch.testing.assert_close(alone["box_code"][:, 0], whole["box_code"][:, 1], atol=1e-3, rtol=1e-3)
 
 
+def test_a_cell_is_spread_over_its_parts_beside_what_was_lifted_there() -> None:
+    """The map's cell in row 3, column 7 is known to the four fine cells in rows 6, 7 and columns 14, 15 alone."""
+    fine = FineMap(DIM, 2, 2, torch.nn.Identity(), spread_channels=3, out_channels=5)
+    bev, cells = torch.zeros(1, DIM, 10, 12), torch.randn(1, 2, 20, 24)
+    bev[0, :, 3, 7] = 1.0
+    given, empty = fine(bev, cells), fine(0 * bev, cells)
+    rows, columns = ((given - empty)[0].abs().amax(0) > 0).nonzero().unbind(1)
+    assert rows.tolist() == [6, 6, 7, 7] and columns.tolist() == [14, 15, 14, 15]
+    torch.testing.assert_close(given[:, 3:], cells)
+
+
 def test_errors_name_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="one task, got 6"):
         MapProposals(CenterHead(DIM, CenterCoder(GRID), tasks=PUBLISHED_TASKS), DIM, COUNT)
     old = test_bevformer.detector().pts_bbox_head
     wrong = proposals(replace(GRID, y_m=(-20.0, 20.0, 5.0)))
+    parts = old.transformer, 30, DIM, 10, old.assigner, old.coder, old.loss_cls, old.loss_bbox
     with pytest.raises(ValueError, match="proposals: a grid of"):
-        BEVFormerHead(
-            old.transformer, 30, DIM, 10, old.assigner, old.coder, old.loss_cls, old.loss_bbox, proposals=wrong
-        )
+        BEVFormerHead(*parts, proposals=wrong)
+    with pytest.raises(ValueError, match="a finer map needs lifted queries"):
+        BEVFormerHead(*parts, proposals=fine_proposals())
+    with pytest.raises(ValueError, match="a finer map needs lifted cells"):
+        fine_proposals()(torch.randn(1, DIM, 10, 12), SigmoidRefinement(test_bevformer.RANGE_M))

@@ -8,6 +8,7 @@ from bev.deploy.quantize.network import Layer, Network
 from bev.deploy.quantize.qdq import Quantized, Recipe
 from bev.deploy.quantize.score import score_graph
 from bev.deploy.quantize.sensitivity import OutputError, Sensitivity, sensitivities, write_sensitivities
+from bev.deploy.quantize.whole import Placement, WholeInteger, quantize_graph
 
 __all__ = [
     "Choice",
@@ -15,11 +16,14 @@ __all__ = [
     "Layer",
     "Network",
     "OutputError",
+    "Placement",
     "Quantized",
     "Recipe",
     "Sensitivity",
+    "WholeInteger",
     "equalize",
     "mixed_graph",
+    "quantize_graph",
     "score_graph",
     "sensitivities",
     "to_half",

@@ -23,6 +23,7 @@ from bev.deploy.quantize.qdq import Quantized, Recipe
 from bev.deploy.quantize.ranges import Frames, Method, magnitudes, run, session
 from bev.deploy.quantize.score import main_score, score_graph
 from bev.deploy.quantize.sensitivity import OutputError, Sensitivity, sensitivities, write_sensitivities
+from bev.deploy.quantize.whole import PLACEMENTS, quantize_graph
 from bev.engine.api import checkpoint_file
 from bev.engine.config import load_config
 from bev.io.checkpoint import load_checkpoint
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = Recipe()
     group = parser.add_argument_group("precision (formats onnx and tensorrt*; docs/quantisation.md)")
     group.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the network (default: fp32)")
+    group.add_argument("--placement", choices=PLACEMENTS, default="tensorrt", help="of int8: what runs the graph")
     group.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="change the configuration")
     group.add_argument("--calibration", choices=get_args(Method), default=recipe.method, help="how scales are chosen")
     group.add_argument("--percentile", type=float, default=recipe.percentile, help="of --calibration percentile")
@@ -73,6 +75,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         return
     if args.format not in ("onnx", "tensorrt", "tensorrt-rtx"):
         raise ExportError(f"--precision {args.precision} is for onnx and tensorrt graphs, not --format {args.format}")
+    if args.placement == "onnxruntime" and (args.precision != "int8" or args.format != "onnx"):
+        raise ExportError("--placement onnxruntime is for --precision int8 --format onnx: its kernels on a CPU")
     if args.plugins:
         raise ExportError("--precision reads what the graph computes, which nodes of plugins hide: leave out --plugins")
     if args.budget_mb is not None and args.budget_drop is not None:
@@ -133,16 +137,17 @@ def reduce(
         *(args.calibration, args.percentile, args.frames, not args.keep_first, not args.keep_last, tuple(args.keep)),
         half_scales=args.precision == "mixed",
     )
-    quantized = Quantized(source, recipe, frames, trained_thresholds(args.checkpoint))
-    error = OutputError(quantized, GraphFrames(config, facts, "train", min(args.frames, _ERROR_FRAMES), model))
-    rows = sensitivities(quantized, error) if args.sensitivity or args.precision == "mixed" else []
+    eight = quantize_graph(source, recipe, frames, trained_thresholds(args.checkpoint), args.placement)
+    error = OutputError(eight, GraphFrames(config, facts, "train", min(args.frames, _ERROR_FRAMES), model))
+    rows = sensitivities(eight, error) if args.sensitivity or args.precision == "mixed" else []
     if args.precision == "int8":
-        choice = Choice((), quantized.graph())
+        choice = Choice((), eight.graph())
     else:
-        choice = _mixed(args, config, facts, quantized, rows, frames, model)
-    notes += _told(quantized, choice, error(choice.model))
-    kept = {"layers_int8": len(quantized.layers) - len(choice.keep), "float16": list(choice.keep)}
-    settings = {"method": args.calibration, "frames": len(frames), "excluded": quantized.excluded, **kept}
+        choice = _mixed(args, config, facts, eight, rows, frames, model)
+    notes += _told(eight, choice, error(choice.model))
+    kept = {"layers_int8": len(eight.layers) - len(choice.keep), "float16": list(choice.keep)}
+    settings = {"method": args.calibration, "frames": len(frames), "excluded": eight.excluded, **kept}
+    settings["placement"] = args.placement
     return Reduced(choice.model, notes, {"kind": args.precision, **settings}, rows)
 
 

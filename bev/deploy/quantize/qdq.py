@@ -80,13 +80,18 @@ class Quantized:
     def __init__(
         self, model: Any, recipe: Recipe, frames: Frames, known: Mapping[str, float] | None = None
     ) -> None:
-        self.model = _outputs_apart(model)
+        self.model, self.recipe = _outputs_apart(model), recipe
         self.network = Network(self.model)
         self.layers, self.excluded = _chosen(self.network, recipe)
         if known is not None:
             self._only_known(known)
-        tensors = self._tensors()
-        self.limits = thresholds(self.network, frames, tensors, recipe.method, recipe.percentile)
+        self.limits: dict[str, float] = {}
+        self._calibrate(frames, known)
+
+    def _calibrate(self, frames: Frames, known: Mapping[str, float] | None) -> None:
+        """Choose the scales."""
+        recipe = self.recipe
+        self.limits = thresholds(self.network, frames, self._tensors(), recipe.method, recipe.percentile)
         if known is not None:
             self._take_known(known)
         self._join_additions()
@@ -148,9 +153,7 @@ class Quantized:
         Raises:
             ValueError: a name that is none of :attr:`layers`.
         """
-        unknown = set(keep) - {layer.name for layer in self.layers}
-        if unknown:
-            raise ValueError(f"no quantised layers {sorted(unknown)[:3]}")
+        self._check_names(keep)
         eight = {name for layer in self.layers if layer.name not in keep for name in layer.nodes}
         result = require("onnx", extra="export").ModelProto()
         result.CopyFrom(self._full)
@@ -160,9 +163,14 @@ class Quantized:
                 node.input[:] = original.input
         present = {item.name for item in result.graph.initializer}
         result.graph.initializer.extend(i for n, i in self.network.initializers.items() if n not in present)
-        _prune(result)
+        prune(result)
         without_stack_traces(result)
         return result
+
+    def _check_names(self, keep: Collection[str]) -> None:
+        unknown = set(keep) - {layer.name for layer in self.layers}
+        if unknown:
+            raise ValueError(f"no quantised layers {sorted(unknown)[:3]}")
 
     def only(self, layer: str) -> Any:
         """The graph with one layer in int8."""
@@ -255,7 +263,7 @@ def _outputs_apart(model: Any) -> Any:
     return copied
 
 
-def _prune(model: Any) -> None:
+def prune(model: Any) -> None:
     """Drop nodes and constants that nothing needs, and bring the nodes into order (in place)."""
     graph = model.graph
     needed = {value.name for value in graph.output}

@@ -50,30 +50,45 @@ def magnitudes(network: Network, frames: Frames, tensors: Sequence[str] | None =
     Raises:
         ValueError: there is no frame.
     """
+    return {name: max(-low, high) for name, (low, high) in extremes(network, frames, tensors).items()}
+
+
+def extremes(
+    network: Network, frames: Frames, tensors: Sequence[str] | None = None
+) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value of float tensors over all frames, 0 among them; infinite where one is not finite.
+
+    Arguments and errors as of :func:`magnitudes`.
+    """
     wanted = [t for t in network.producer if network.is_float(t)] if tensors is None else list(tensors)
+    if not wanted:
+        return {}
     onnx = require("onnx", extra="export")
     probe = onnx.ModelProto()
     probe.CopyFrom(network.model)
-    names = {}
+    names: dict[str, tuple[str, str]] = {}
     for index, tensor in enumerate(wanted):
-        size, whole = f"size_of_{index}", f"flat_{index}"
-        magnitude = onnx.helper.make_node("Abs", [tensor], [size], name=f"measure_{size}")
-        maximum = onnx.helper.make_node("ReduceMax", [size], [whole], name=f"measure_{whole}", keepdims=0)
-        probe.graph.node.extend([magnitude, maximum])
-        names[whole] = tensor
+        for kind in ("ReduceMin", "ReduceMax"):
+            out = f"{kind}_of_{index}"
+            probe.graph.node.append(onnx.helper.make_node(kind, [tensor], [out], name=f"measure_{out}", keepdims=0))
+            names[out] = tensor, kind
     del probe.graph.output[:]
     probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, []) for name in names)
-    ready, largest, count = session(probe), dict.fromkeys(wanted, 0.0), 0
+    ready, found, count = session(probe), dict.fromkeys(wanted, (0.0, 0.0)), 0
     for frame in frames:
         for name, value in run(ready, frame).items():
-            # An empty tensor's maximum is -inf; a NaN counts as no number.
-            most = float(value)
-            most = 0.0 if most == -np.inf else np.inf if np.isnan(most) else most
-            largest[names[name]] = max(largest[names[name]], most)
+            tensor, kind = names[name]
+            low, high = found[tensor]
+            # An extreme of nothing is infinite the other way round; a NaN counts as no number.
+            if kind == "ReduceMin":
+                low = -np.inf if np.isnan(value) else min(low, float(value))
+            else:
+                high = np.inf if np.isnan(value) else max(high, float(value))
+            found[tensor] = low, high
         count += 1
     if not count:
         raise ValueError("there are no frames to calibrate with")
-    return largest
+    return found
 
 
 def thresholds(
@@ -93,24 +108,55 @@ def thresholds(
     Raises:
         ValueError: no frames, an unknown method, a percentile outside its range, or a tensor that is not finite.
     """
+    largest = magnitudes(network, frames, tensors)
+    return _clipped(network, frames, largest, dict.fromkeys(largest, LEVELS), method, percentile)
+
+
+def ranges(
+    network: Network, frames: Frames, tensors: Sequence[str], method: Method = "minmax", percentile: float = 99.99
+) -> dict[str, tuple[float, float]]:
+    """Values that the smallest and the largest of eight unsigned bits stand for, by tensor; 0 lies between.
+
+    Magnitudes are clipped as in :func:`thresholds`, whose arguments and errors these are; the side of zero that a
+    tensor does not reach gets no bits.
+    """
+    seen = extremes(network, frames, tensors)
+    largest = {tensor: max(-low, high) for tensor, (low, high) in seen.items()}
+    # Steps between zero and the largest magnitude: all of them where the tensor has one sign.
+    spans = {tensor: high - low for tensor, (low, high) in seen.items()}
+    steps = {t: round(255 * largest[t] / span) if 0 < span < np.inf else LEVELS for t, span in spans.items()}
+    limits = _clipped(network, frames, largest, steps, method, percentile)
+    return {tensor: (max(low, -limits[tensor]), min(high, limits[tensor])) for tensor, (low, high) in seen.items()}
+
+
+def _clipped(
+    network: Network,
+    frames: Frames,
+    largest: Mapping[str, float],
+    steps: Mapping[str, int],
+    method: Method,
+    percentile: float,
+) -> dict[str, float]:
+    """Clipped magnitudes; see :func:`thresholds`. ``steps``: integers between 0 and the magnitude, by tensor."""
     if method not in METHODS:
         raise ValueError(f"calibration method {method!r}; known: {', '.join(METHODS)}")
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile {percentile} is not within 0..100")
-    largest = magnitudes(network, frames, tensors)
     broken = [tensor for tensor, size in largest.items() if not np.isfinite(size)]
     if broken:
         raise ValueError(f"tensors {', '.join(broken[:3])} are not finite on the calibration frames")
     live = {tensor: size for tensor, size in largest.items() if size > 0}
     if method == "minmax" or not live:
-        return largest
-    choose: dict[str, Callable[[np.ndarray], float]] = {
-        "percentile": lambda counts: _percentile(counts, percentile),
+        return dict(largest)
+    choose: dict[str, Callable[[np.ndarray, int], float]] = {
+        "percentile": lambda counts, _: _percentile(counts, percentile),
         "entropy": _entropy,
         "mse": threshold_of_least_error,
     }
     counts = _histograms(network, frames, live)
-    return {t: size * choose[method](counts[t]) / BINS if t in counts else 0.0 for t, size in largest.items()}
+    return {
+        t: size * choose[method](counts[t], steps[t]) / BINS if t in counts else 0.0 for t, size in largest.items()
+    }
 
 
 def _histograms(network: Network, frames: Frames, largest: Mapping[str, float]) -> dict[str, np.ndarray]:
@@ -133,7 +179,7 @@ def _percentile(counts: np.ndarray, percentile: float) -> float:
     return float(np.searchsorted(share, percentile / 100) + 1)
 
 
-def _entropy(counts: np.ndarray) -> float:
+def _entropy(counts: np.ndarray, levels: int = LEVELS) -> float:
     """Number of bins below the threshold of least divergence. The bin of zeros is left out: rectified maps are full of
     exact zeros, which every scale represents."""
     full = counts.astype(np.float64)
@@ -141,21 +187,21 @@ def _entropy(counts: np.ndarray) -> float:
     if not full.any():
         return float(BINS)
     best, found = np.inf, float(BINS)
-    for stop in range(LEVELS + 1, BINS + 1, 16):
+    for stop in range(levels + 1, BINS + 1, 16):
         reference = full[:stop].copy()
         reference[-1] += full[stop:].sum()
-        rounded = _rounded(full[:stop])
+        rounded = _rounded(full[:stop], levels)
         divergence = _divergence(reference, rounded)
         if divergence < best:
             best, found = divergence, float(stop)
     return found
 
 
-def _rounded(counts: np.ndarray) -> np.ndarray:
-    """Counts after rounding to ``LEVELS`` steps: a step's share spread over its bins that are not empty."""
-    step = (np.arange(len(counts)) * LEVELS // len(counts)).astype(np.int64)
+def _rounded(counts: np.ndarray, levels: int) -> np.ndarray:
+    """Counts after rounding to ``levels`` steps: a step's share spread over its bins that are not empty."""
+    step = (np.arange(len(counts)) * levels // len(counts)).astype(np.int64)
     used = counts > 0
-    total, bins = np.bincount(step, counts, LEVELS), np.bincount(step, used, LEVELS)
+    total, bins = np.bincount(step, counts, levels), np.bincount(step, used, levels)
     return np.where(used, (total / np.maximum(bins, 1))[step], 0.0)
 
 

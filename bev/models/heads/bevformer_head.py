@@ -94,9 +94,12 @@ class BEVFormerHead(StreamingHead):
                 raise ValueError(f"lifted: a grid of {lifted.shape} queries, the encoder has {rows, columns}")
             nn.init.normal_(self.bev_embedding.weight, std=_LIFTED_STD)
         self.proposals = proposals
-        if proposals is not None and proposals.head.coder.grid.shape[1:] != (rows, columns):
-            there = proposals.head.coder.grid.shape[1:]
-            raise ValueError(f"proposals: a grid of {there} cells, the encoder has {rows, columns}")
+        if proposals is not None:
+            there, factor = proposals.head.coder.grid.shape[1:], proposals.factor
+            if there != (rows * factor, columns * factor):
+                raise ValueError(f"proposals: a grid of {there} cells, the encoder has {rows, columns} times {factor}")
+            if proposals.fine is not None and lifted is None:
+                raise ValueError("proposals: a finer map needs lifted queries, whose cells it reads")
         self.num_peaks = num_peaks
         if num_peaks:
             self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
@@ -143,14 +146,14 @@ class BEVFormerHead(StreamingHead):
         depth: Tensor | None = None,
     ) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
         """Outputs of :meth:`forward`, and the maps of the proposals' head."""
-        bev = self.encode(features, rig, state, depth)
+        bev, cells = self._encoded(features, rig, state, depth)
         layout = self.transformer.encoder.bev_shape
         image = bev.transpose(1, 2).unflatten(2, layout)
         position_range: MetricRange = self.transformer.refinement  # type: ignore[assignment]
         begun = [] if seeds is None else [self._seeded(seeds, position_range)]
         maps: list[dict[str, Tensor]] = []
         if self.proposals is not None:
-            proposed, maps = self.proposals(image, position_range)
+            proposed, maps = self.proposals(image, position_range, cells)
             begun.append(proposed)
         seeded = SeededQueries(*(torch.cat(parts, 1) for parts in zip(*begun))) if begun else None
         embedding = self.query_embedding.weight
@@ -201,16 +204,28 @@ class BEVFormerHead(StreamingHead):
         depth: Tensor | None = None,
     ) -> Tensor:
         """The BEV map alone (B, Y * X, C); arguments as of :meth:`forward`."""
+        return self._encoded(features, rig, state, depth)[0]
+
+    def _encoded(
+        self,
+        features: Sequence[Tensor],
+        rig: CameraRig,
+        state: Mapping[str, Tensor] | None,
+        depth: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The map, and the cells that its queries were lifted into."""
         state = state if state is not None else _standing(features[0])
-        grid, positions = self.bev_embedding.weight, self.positional_encoding()
+        grid, positions, cells = self.bev_embedding.weight, self.positional_encoding(), None
         if self.lifted is not None:
             if depth is None:
                 raise ValueError("queries that are lifted need the depth distribution of the images")
-            grid = grid + self.lifted(features[0], depth, rig)
+            queries, cells = self.lifted(features[0], depth, rig)
+            grid = grid + queries
         previous = state.get("bev")
-        return self.transformer.encode(
+        bev = self.transformer.encode(
             features, rig, grid, positions, state["can_bus"], previous, state["continues"]
         )
+        return bev, cells
 
 
 def _standing(feature: Tensor) -> dict[str, Tensor]:

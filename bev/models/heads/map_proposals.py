@@ -27,6 +27,43 @@ class Proposed(NamedTuple):
 
 
 @MODELS.register_module()
+class FineMap(nn.Module):
+    """A map in finer cells: what each cell knows, spread over its parts, beside what was lifted into those.
+
+    A map of 50 x 50 queries is what attention can afford; a box's place to a fraction of a metre takes smaller cells.
+
+    Args:
+        embed_dim: C of the map.
+        cell_channels: C' of the lifted cells.
+        factor: of them along each side of the map's.
+        encoder: of both together, (B, ``spread_channels`` + C', f Y, f X) -> (B, ``out_channels``, f Y, f X).
+        spread_channels: of a part.
+        out_channels: of the encoder.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        cell_channels: int,
+        factor: int,
+        encoder: nn.Module,
+        spread_channels: int,
+        out_channels: int,
+    ) -> None:
+        super().__init__()
+        self.factor, self.out_channels = factor, out_channels
+        self.spread = nn.Conv2d(embed_dim, spread_channels * factor**2, 1)
+        self.encoder = encoder
+
+    def forward(self, bev: Tensor, cells: Tensor) -> Tensor:
+        """(B, C, Y, X) map and (B, C', f Y, f X) lifted cells -> (B, ``out_channels``, f Y, f X)."""
+        spread = F.pixel_shuffle(self.spread(bev), self.factor)
+        fine = torch.cat([spread, cells.to(spread)], 1).contiguous(memory_format=torch.channels_last)
+        found: Tensor = self.encoder(fine)
+        return found
+
+
+@MODELS.register_module()
 class MapProposals(nn.Module):
     """A ``CenterHead`` of one task on the map; its highest peaks begin queries, as in TransFusion (arXiv 2203.11496).
 
@@ -38,21 +75,37 @@ class MapProposals(nn.Module):
         head: heatmaps and codes of the cells; all classes in one task.
         embed_dim: C of the map and of the queries.
         count: S, peaks that begin a query.
+        fine: the map in finer cells, which the head then reads. None: the head reads the map.
 
     Raises:
         ValueError: the head has more than one task.
     """
 
-    def __init__(self, head: CenterHead, embed_dim: int, count: int) -> None:
+    def __init__(self, head: CenterHead, embed_dim: int, count: int, fine: FineMap | None = None) -> None:
         super().__init__()
         if len(head.task_labels) != 1:
             raise ValueError(f"proposals need a CenterHead of one task, got {len(head.task_labels)}")
         self.head, self.count, (self.labels,) = head, count, head.task_labels
-        self.content = nn.Linear(embed_dim + len(self.labels) + 1, embed_dim)
+        self.fine, self.factor = fine, 1 if fine is None else fine.factor
+        channels = embed_dim if fine is None else fine.out_channels
+        self.content = nn.Linear(channels + len(self.labels) + 1, embed_dim)
         self.position = PointEncoding(embed_dim)
 
-    def forward(self, bev: Tensor, position_range: MetricRange) -> Proposed:
-        """(B, C, Y, X) map -> queries whose references are shares of ``position_range``."""
+    def forward(self, bev: Tensor, position_range: MetricRange, cells: Tensor | None = None) -> Proposed:
+        """Queries whose references are shares of ``position_range``.
+
+        Args:
+            bev: (B, C, Y, X) map.
+            position_range: of the references.
+            cells: (B, C', f Y, f X) what was lifted, for ``fine``.
+
+        Raises:
+            ValueError: ``fine`` without cells.
+        """
+        if self.fine is not None:
+            if cells is None:
+                raise ValueError("a finer map needs lifted cells")
+            bev = self.fine(bev, cells)
         maps = self.head(bev)
         score, index = self._peaks(maps[0]["heatmap"].detach())
         cells = bev.shape[2] * bev.shape[3]

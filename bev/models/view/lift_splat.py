@@ -144,6 +144,13 @@ class LiftSplat(Splat):
         return LiftSplatOutput(bev, depth_logits.unflatten(0, (batch, cameras)))
 
 
+class Lifted(NamedTuple):
+    """``queries`` (B, Y * X, C), row-major, and the ``cells`` (B, C', Y', X') that they were made of."""
+
+    queries: Tensor
+    cells: Tensor
+
+
 @MODELS.register_module()
 class LiftedQueries(Splat):
     """What the queries of a grid begin with: image features lifted with a depth distribution that is known already.
@@ -160,6 +167,7 @@ class LiftedQueries(Splat):
 
     Attributes:
         shape: (Y, X) of the queries.
+        cell_channels: C' of the cells.
 
     Raises:
         ValueError: the grid has several levels, or no whole number of queries.
@@ -182,17 +190,16 @@ class LiftedQueries(Splat):
             raise ValueError(f"LiftedQueries: {fold} x {fold} cells a query do not divide a grid of {grid.shape[1:]}")
         self.shape = grid.shape[1] // fold, grid.shape[2] // fold
         self.context = ConvModule(in_channels, hidden_channels)
-        self.mix = ConvModule(hidden_channels + self.added_channels, embed_dim, max(3, 2 * fold - 1), stride=fold)
+        self.cell_channels = hidden_channels + self.added_channels
+        self.mix = ConvModule(self.cell_channels, embed_dim, max(3, 2 * fold - 1), stride=fold)
         self.norm = nn.LayerNorm(embed_dim)
 
-    def forward(self, features: Tensor, depth: Tensor, rig: CameraRig) -> Tensor:
-        """(B, N, C_in, H, W) features and (B, N, H, W, D) depth distribution -> (B, Y * X, C) of the
-        queries, row-major."""
+    def forward(self, features: Tensor, depth: Tensor, rig: CameraRig) -> Lifted:
+        """(B, N, C_in, H, W) features and (B, N, H, W, D) depth distribution -> queries and cells."""
         context = self.context(features.flatten(0, 1)).permute(0, 2, 3, 1).float()
         pooled = self.splat(depth.float(), context.unflatten(0, features.shape[:2]), rig)
-        mixed = self.mix(self.with_rays(pooled).contiguous(memory_format=torch.channels_last))
-        queries: Tensor = self.norm(mixed.flatten(2).transpose(1, 2))
-        return queries
+        cells = self.with_rays(pooled).contiguous(memory_format=torch.channels_last)
+        return Lifted(self.norm(self.mix(cells).flatten(2).transpose(1, 2)), cells)
 
 
 def _ray_channels(grid: BEVGrid) -> Tensor:
