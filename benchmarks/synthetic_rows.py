@@ -37,7 +37,7 @@ FAMILIES = {
     "BEVDepth": Row("configs/bevdepth/bevdepth_tiny_synthetic.py", 4000),
     "DETR3D": Row(_DETR3D, 10000),
     "BEVFormer": Row(_BEVFORMER, 4500),
-    "BEVFormer, lifted queries": Row("configs/bevformer/bevformer_tiny_lifted_synthetic.py", 9000),
+    "BEVFormer, lifted queries": Row("configs/bevformer/bevformer_tiny_lifted_synthetic.py", 8000),
     "PETR": Row("projects/petr/configs/petr_tiny_synthetic.py", 6000),
     "StreamPETR": Row(_STREAMPETR, 6000),
     "BEVDet4D": Row("configs/bevdet/bevdet4d_tiny_synthetic.py", 4000),
