@@ -96,9 +96,26 @@ def silu_graph() -> Any:
     m.add("Sigmoid", ["x"], "gate", "model.one")
     m.add("Mul", ["x", "gate"], "silu", "model.one")
     m.conv("silu", "end", "model.two", (2, 8))
+    return _of_images(m)
+
+
+def product_graph(bias: bool) -> Any:
+    """The same inputs and output; a product along the rows between the convolutions."""
+    m = _Maker(0)
+    m.add("Cast", ["images"], "floats", "", to=TensorProto.FLOAT)
+    m.add("Div", ["floats", m.constant("std", 58.0)], "normal", "model.preprocess")
+    m.conv("normal", "x", "model.one", (8, 3))
+    m.add("MatMul", ["x", m.constant("model.product.weight", m.rng.normal(0, 1, (SIZE, SIZE)))], "y", "model.product")
+    if bias:
+        m.add("Add", ["y", m.constant("model.product.bias", m.rng.normal(0, 1, SIZE))], "biased", "model.product")
+    m.conv("biased" if bias else "y", "end", "model.two", (2, 8))
+    return _of_images(m)
+
+
+def _of_images(m: _Maker) -> Any:
     inputs = [helper.make_tensor_value_info("images", TensorProto.UINT8, (1, 3, SIZE, SIZE))]
     outputs = [helper.make_tensor_value_info("end", TensorProto.FLOAT, (1, 2, SIZE, SIZE))]
-    body = helper.make_graph(m.nodes, "silu", inputs, outputs, m.constants)
+    body = helper.make_graph(m.nodes, "of_images", inputs, outputs, m.constants)
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 

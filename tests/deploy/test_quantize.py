@@ -262,6 +262,15 @@ def test_what_silu_reads_has_the_range_that_matters_to_its_result(tmp_path: Path
     assert narrow < 0.8 * OutputError(found, FRAMES)(found.graph())
 
 
+def test_products_are_integer_kernels_unless_a_bias_follows(tmp_path: Path) -> None:
+    plain = quantize_graph(hand.product_graph(bias=False), Recipe(), FRAMES, placement="onnxruntime")
+    assert [layer.name for layer in plain.layers] == ["one", "product"]
+    assert "MatMulIntegerToFloat" in kernels(plain.graph(), tmp_path).values()
+    biased = quantize_graph(hand.product_graph(bias=True), Recipe(), FRAMES, placement="onnxruntime")
+    assert [layer.name for layer in biased.layers] == ["one"] and "its bias" in biased.excluded["product"]
+    assert OutputError(plain, FRAMES)(plain.graph()) < 5e-4
+
+
 def test_trained_thresholds_hold_there_too(model: Any) -> None:
     known = {"stem": 2.54, "block.two": 1.27}
     found = quantize_graph(model, Recipe("minmax"), FRAMES, known, "onnxruntime")

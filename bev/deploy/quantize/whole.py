@@ -5,7 +5,8 @@ activations after them and what joins or moves them, each with the range that it
 
 - unsigned eight bits with a zero point for activations, int8 by output channel for weights, int32 for biases: the
   product that x86's VNNI and Arm's dot-product instructions compute;
-- products (MatMul, Gemm) read integers and give float;
+- products (MatMul, Gemm) read integers and give float; a MatMul whose bias is added behind it stays in float32, because
+  onnxruntime makes one float kernel of both before it looks for integers;
 - what leaves the network, or reaches a node that keeps float32 without another layer between, is not rounded: the last
   convolutions of a head stay in float32, and so does a sum of two maps that is an output (what it reads is rounded).
 """
@@ -88,7 +89,14 @@ class WholeInteger(Quantized):
                 found[layer.name] = "onnxruntime has no integer kernel of transposed convolutions"
             elif "Conv" in kinds and not leaving.isdisjoint(layer.nodes):
                 found[layer.name] = "its result leaves the network, or is read in float32"
+            elif "MatMul" in kinds and any(self._biased(name) for name in layer.nodes):
+                found[layer.name] = "onnxruntime joins it with its bias, in float32"
         return found
+
+    def _biased(self, product: str) -> bool:
+        readers = self.network.consumers.get(self.network.nodes[product].output[0], [])
+        nodes = [self.network.nodes[name] for name in readers]
+        return any(n.op_type == "Add" and not self.network.initializers.keys().isdisjoint(n.input) for n in nodes)
 
     def _touched(self, nodes: Collection[str]) -> list[str]:
         """Float tensors that nodes read and give."""

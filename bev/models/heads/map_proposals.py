@@ -108,8 +108,8 @@ class MapProposals(nn.Module):
             bev = self.fine(bev, cells)
         maps = self.head(bev)
         score, index = self._peaks(maps[0]["heatmap"].detach())
-        cells = bev.shape[2] * bev.shape[3]
-        channel, cell = index // cells, index % cells
+        size = bev.shape[2] * bev.shape[3]
+        channel, cell = index // size, index % size
         feature = bev.flatten(2).transpose(1, 2).gather(1, cell.unsqueeze(-1).expand(-1, -1, bev.shape[1]))
         kind = F.one_hot(channel, len(self.labels)).to(feature.dtype)
         content = self.content(torch.cat([feature, kind, score.unsqueeze(-1).to(feature.dtype)], -1))
