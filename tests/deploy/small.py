@@ -161,8 +161,8 @@ def bevformer_lifted() -> Exportable:
 
 
 def bevformer_proposals() -> Exportable:
-    """The same with queries that begin at peaks of the map."""
-    return _second_frame(test_map_proposals.detector())
+    """Lifted queries, and others that begin at peaks of the map in finer cells."""
+    return _second_frame(test_map_proposals.detector(fine=True))
 
 
 def streampetr() -> Exportable:
