@@ -44,6 +44,19 @@ def test_live_bar_on_a_terminal(
     assert not LINE.search(text)
 
 
+def test_live_bar_on_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is cut off: a second line has what the first has no room for."""
+    monkeypatch.setattr("bev.engine.hooks.progress.REFRESH_S", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "72")
+    run_here(tmp_path, "default_hooks.logger.live=true")
+    text = capsys.readouterr().out
+    assert "20/20" in text and "…" not in text
+    assert all(re.search(part, text) for part in (r"loss \d+\.\d{4}", r"lr \S+", r"MiB", r"left +\d+:\d\d"))
+
+
 def test_scalars_and_events(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run_here(tmp_path)

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
 from bev.engine.hooks.window import Window
 from bev.registry import HOOKS
@@ -45,8 +47,10 @@ class ProgressHook(Hook):
         live = sys.stdout.isatty() if self.live is None else self.live
         if runner.rank != 0 or not live:
             return
-        columns = (BarColumn(None), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-        self._progress = Progress(TextColumn("{task.description}"), *columns, expand=True)
+        # What does not fit beside the bar goes on in a second line; a Console of its own has today's width.
+        text = TextColumn("{task.fields[text]}", table_column=Column())
+        columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), text)
+        self._progress = Progress(*columns, console=Console())
         self._progress.start()
         # The bar moves what is printed above itself, but the logger keeps the stream of before.
         for handler in runner.logger.handlers:
