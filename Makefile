@@ -7,7 +7,7 @@ TORCH ?= torch==2.13.0
 EXTRAS ?= nuscenes,viz,train
 # What the tests need besides, so that nothing is skipped for want of a package.
 TEST_EXTRAS ?= coco,dev,export,mmdet3d,points,pretrained,prune,tensorrt-rtx,triton
-# Processes of the test suite, of up to 5 GB each.
+# Processes of the test suite.
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed

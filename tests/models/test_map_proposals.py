@@ -133,5 +133,8 @@ def test_errors_name_what_is_wrong() -> None:
         BEVFormerHead(*parts, proposals=wrong)
     with pytest.raises(ValueError, match="a finer map needs lifted queries"):
         BEVFormerHead(*parts, proposals=fine_proposals())
+    coarse = LiftedQueries(DIM, 4, DIM, test_lifted_queries.BINS, GRID, stride_px=8)
+    with pytest.raises(ValueError, match="whose \\(20, 24\\) cells it reads"):
+        BEVFormerHead(*parts, lifted=coarse, proposals=fine_proposals())
     with pytest.raises(ValueError, match="a finer map needs lifted cells"):
         fine_proposals()(torch.randn(1, DIM, 10, 12), SigmoidRefinement(test_bevformer.RANGE_M))

@@ -86,6 +86,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 def reduce_file(args: argparse.Namespace, path: Path, model: nn.Module | None, example: Mapping[str, Any]) -> Path:
     """Write ``<name>_<precision>.onnx`` beside a float32 graph and say what it is.
 
+    With ``--placement onnxruntime`` it is ``<name>_int8_onnxruntime.onnx``, so that both placements stand side by side.
+
     Args:
         args: with the options of :func:`add_arguments`, ``config`` and ``checkpoint``.
         path: the float32 graph.
@@ -108,7 +110,8 @@ def reduce_file(args: argparse.Namespace, path: Path, model: nn.Module | None, e
     if problems:
         raise ExportError(f"{path}: the {args.precision} graph has {', '.join(problems)}")
     onnx.checker.check_model(reduced.model)
-    target = path.with_name(f"{path.stem}_{args.precision}.onnx")
+    kind = args.precision + ("_onnxruntime" if args.placement == "onnxruntime" else "")
+    target = path.with_name(f"{path.stem}_{kind}.onnx")
     write_bytes(target, reduced.model.SerializeToString())
     if args.sensitivity and reduced.rows:
         Path(args.sensitivity).parent.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,9 @@ class WholeInteger(Quantized):
     """:class:`Quantized` for onnxruntime on a CPU; arguments, attributes and errors as there.
 
     Residual additions are no layers of their own here: they are integers where both of their inputs are.
+
+    Attributes:
+        ranges: by tensor, what the smallest and the largest integer stand for; ``limits`` has the larger magnitude.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class WholeInteger(Quantized):
         return list(found)
 
     def graph(self, keep: Collection[str] = ()) -> Any:
+        """The quantised ``ModelProto``; argument and errors as of :meth:`Quantized.graph`."""
         self._check_names(keep)
         kept = [layer for layer in self.layers if layer.name not in keep]
         nodes = integer_nodes(self.network, kept)

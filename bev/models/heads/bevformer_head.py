@@ -98,8 +98,8 @@ class BEVFormerHead(StreamingHead):
             there, factor = proposals.head.coder.grid.shape[1:], proposals.factor
             if there != (rows * factor, columns * factor):
                 raise ValueError(f"proposals: a grid of {there} cells, the encoder has {rows, columns} times {factor}")
-            if proposals.fine is not None and lifted is None:
-                raise ValueError("proposals: a finer map needs lifted queries, whose cells it reads")
+            if proposals.fine is not None and (lifted is None or lifted.grid.shape[1:] != there):
+                raise ValueError(f"proposals: a finer map needs lifted queries, whose {there} cells it reads")
         self.num_peaks = num_peaks
         if num_peaks:
             self.seed_content = nn.Linear(embed_dim + num_classes, embed_dim)
